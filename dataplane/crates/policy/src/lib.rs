@@ -1,0 +1,1 @@
+//! Names, identity, permissions and limits of agents

@@ -1,0 +1,1 @@
+//! Dialects of the gateway: bytes to actions, outgoing messages to bytes

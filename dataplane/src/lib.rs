@@ -1,0 +1,1 @@
+//! The gateway node: thread-per-core data plane on io_uring
