@@ -1,0 +1,115 @@
+//! The table of sockets: one entry for each slot of the ring's fixed files.
+
+use std::os::fd::OwnedFd;
+
+use crate::send::SendBuffer;
+
+/// Names a socket of a ring. Unique over the ring's life up to 2^24 reuses of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl SocketId {
+    /// The slot: dense, reused after the socket is closed. For tables that run parallel to the ring's.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Bits of a generation that travel in an operation's user data.
+pub(crate) const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+/// One entry of the table.
+#[derive(Debug, Default)]
+pub(crate) struct Socket {
+    pub(crate) generation: u32,
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) receiving: bool,
+    pub(crate) sending: Option<Box<SendBuffer>>,
+    pub(crate) closing: bool,
+}
+
+impl Socket {
+    /// Whether the kernel may still use memory on behalf of this socket.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.receiving || self.sending.is_some()
+    }
+}
+
+/// Entries with a free list.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    entries: Vec<Socket>,
+    free: Vec<u32>,
+    max: u32,
+    open: u32,
+}
+
+impl Sockets {
+    pub(crate) fn new(max: u32) -> Sockets {
+        Sockets {
+            entries: Vec::new(),
+            free: Vec::new(),
+            max,
+            open: 0,
+        }
+    }
+
+    pub(crate) fn max(&self) -> u32 {
+        self.max
+    }
+
+    pub(crate) fn open(&self) -> u32 {
+        self.open
+    }
+
+    pub(crate) fn insert(&mut self, fd: OwnedFd) -> Result<SocketId, OwnedFd> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if (self.entries.len() as u32) < self.max => {
+                self.entries.push(Socket::default());
+                self.entries.len() as u32 - 1
+            }
+            None => return Err(fd),
+        };
+        let entry = &mut self.entries[index as usize];
+        entry.fd = Some(fd);
+        self.open += 1;
+        Ok(SocketId {
+            index,
+            generation: entry.generation,
+        })
+    }
+
+    /// Frees the entry and returns its descriptor. The generation moves on.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<OwnedFd> {
+        let entry = &mut self.entries[index as usize];
+        debug_assert!(!entry.in_flight());
+        let fd = entry.fd.take()?;
+        *entry = Socket {
+            generation: (entry.generation + 1) & GENERATION_MASK,
+            ..Socket::default()
+        };
+        self.free.push(index);
+        self.open -= 1;
+        Some(fd)
+    }
+
+    pub(crate) fn get(&mut self, id: SocketId) -> Option<&mut Socket> {
+        let entry = self.entries.get_mut(id.index as usize)?;
+        (entry.generation == id.generation && entry.fd.is_some()).then_some(entry)
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.fd.is_some())
+            .map(|(index, entry)| SocketId {
+                index: index as u32,
+                generation: entry.generation,
+            })
+    }
+}
