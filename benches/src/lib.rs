@@ -1,1 +1,9 @@
-//! What cargo bench runs
+//! What the benchmarks and the allocation check share: messages as agents send them, and the gateway's layers put together
+//! without a socket.
+
+#![forbid(unsafe_code)]
+
+pub mod hub;
+pub mod messages;
+pub mod pipeline;
+pub mod stream;

@@ -1,0 +1,241 @@
+//! What cores tell each other. The caller carries it, in order for each pair of cores, and looks no further.
+//!
+//! Messages for an agent travel encoded: the core that has the sender encodes, the core that has the receiver queues. Numbers of
+//! requests, streams and introductions are unique in the node, so that both cores mean the same by them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringgate_policy::{AgentName, Identity};
+
+use crate::action::Status;
+use crate::code::Code;
+use crate::config::TOKEN_BYTES;
+use crate::directory::Card;
+use crate::handover::{Handover, Moved, Tail};
+use crate::ids::{Address, SessionId};
+use crate::outgoing::Dialect;
+use crate::refusal::Refusal;
+
+/// One message from a core to another.
+#[derive(Debug)]
+pub struct CoreMessage(pub(crate) Body);
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    // Publishing.
+    Run {
+        topic: Arc<str>,
+        bytes: Bytes,
+        messages: u32,
+        hold: Option<u64>,
+    },
+    GroupRun(Box<GroupRun>),
+    /// A publish that was held is settled.
+    Released {
+        hold: u64,
+    },
+
+    // Interest, and proof that it is known.
+    Interest {
+        pattern: Arc<str>,
+        subscribers: u32,
+        blocking: bool,
+        barrier: Option<u64>,
+    },
+    GroupInterest(Box<GroupInterest>),
+    GroupFull {
+        pattern: Arc<str>,
+        group: Arc<str>,
+        full: bool,
+    },
+    Reached {
+        barrier: u64,
+    },
+
+    // Names and the directory.
+    Claim(Box<Claim>),
+    Granted {
+        session: SessionId,
+        name: Arc<str>,
+        token: [u8; TOKEN_BYTES],
+    },
+    Refused {
+        session: SessionId,
+        refusal: Box<Refusal>,
+    },
+    /// Give a session up, to be resumed by `to`, or for good.
+    Yield {
+        session: SessionId,
+        to: Option<Address>,
+    },
+    NameSettled {
+        name: Arc<str>,
+        session: SessionId,
+    },
+    Handover(Box<Handover>),
+    Moved(Box<Moved>),
+    Switched {
+        session: SessionId,
+    },
+    Tail(Box<Tail>),
+    NameDetached {
+        name: Arc<str>,
+        session: SessionId,
+    },
+    NameReleased {
+        name: Arc<str>,
+        session: SessionId,
+    },
+    AgentUp {
+        card: Arc<Card>,
+        barrier: u64,
+    },
+    AgentDown {
+        card: Arc<Card>,
+    },
+    AgentStatus {
+        card: Arc<Card>,
+        status: Status,
+    },
+
+    // Requests.
+    Forward {
+        to: SessionId,
+        number: u64,
+        requester: Address,
+        id: u64,
+        frame: Bytes,
+    },
+    Deliver {
+        number: u64,
+        frame: Bytes,
+    },
+    RequestFailed {
+        number: u64,
+        refusal: Box<Refusal>,
+    },
+    CancelRequest {
+        to: SessionId,
+        number: u64,
+    },
+
+    // Streams: `number` is the receiver's.
+    StreamOpen(Box<StreamOpened>),
+    Chunk {
+        to: SessionId,
+        number: u64,
+        frame: Bytes,
+    },
+    StreamClose {
+        to: SessionId,
+        number: u64,
+        frame: Bytes,
+    },
+    StreamCredit {
+        to: SessionId,
+        number: u64,
+        bytes: u64,
+    },
+    StreamEnded {
+        to: SessionId,
+        number: u64,
+        code: Code,
+        message: Box<str>,
+    },
+
+    /// The acceptor could not take it; `peer_number` tells it from a later stream of the same number.
+    StreamRefused {
+        to: SessionId,
+        number: u64,
+        peer_number: u64,
+        refusal: Box<Refusal>,
+    },
+    /// As `StreamEnded`, from a core to itself, for an end that is gone already.
+    StreamEndedHere {
+        to: SessionId,
+        number: u64,
+    },
+
+    // Introductions.
+    Introduce(Box<Introduced>),
+    Accepted {
+        number: u64,
+        frame: Bytes,
+    },
+    ChannelOpen {
+        to: SessionId,
+        number: u64,
+    },
+    Rejected {
+        number: u64,
+        frame: Bytes,
+    },
+    IntroductionFailed {
+        number: u64,
+        refusal: Box<Refusal>,
+    },
+    CancelIntroduction {
+        to: SessionId,
+        number: u64,
+    },
+    ChannelClosed {
+        to: SessionId,
+        number: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct GroupRun {
+    pub(crate) pattern: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) bytes: Bytes,
+    pub(crate) hold: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct GroupInterest {
+    pub(crate) pattern: Arc<str>,
+    pub(crate) group: Arc<str>,
+    pub(crate) members: u32,
+    pub(crate) blocking: bool,
+    pub(crate) barrier: Option<u64>,
+}
+
+/// A session wants a name; sent to the name's home.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) name: Arc<str>,
+    pub(crate) claimant: Address,
+    /// What the agent showed.
+    pub(crate) resume: Option<[u8; TOKEN_BYTES]>,
+    /// What it would get.
+    pub(crate) token: [u8; TOKEN_BYTES],
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamOpened {
+    pub(crate) to: SessionId,
+    pub(crate) number: u64,
+    pub(crate) opener: Address,
+    pub(crate) opener_number: u64,
+    /// What the acceptor may send.
+    pub(crate) credit: u64,
+    pub(crate) frame: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Introduced {
+    pub(crate) to: SessionId,
+    pub(crate) number: u64,
+    pub(crate) introducer: Address,
+    pub(crate) id: u64,
+    pub(crate) source: AgentName,
+    pub(crate) identity: Identity,
+    pub(crate) dialect: Dialect,
+    pub(crate) frame: Bytes,
+}
+
+// It is moved a few times on its way; two cache lines are enough.
+const _: () = assert!(size_of::<CoreMessage>() <= 96);

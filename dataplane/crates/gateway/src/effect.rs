@@ -1,0 +1,48 @@
+//! What a gateway core wants done, and how it answers its caller.
+
+use crate::code::Code;
+use crate::core_message::CoreMessage;
+use crate::ids::{CoreId, SessionId};
+
+/// Whether the caller may go on with a session's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a paused session's input must be held"]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Hold this session's further input until [`Effect::Resume`] names it.
+    Pause,
+}
+
+/// How a session's stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The agent half-closed or cancelled it, or the gateway asked for the end: nothing is kept.
+    Orderly,
+    /// The connection was lost: the session may be resumed within the grace period.
+    Lost,
+}
+
+/// Something for the caller to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Hand `message` to [`Gateway::receive`](crate::Gateway::receive) of another core, in order.
+    ToCore {
+        /// Which core.
+        core: CoreId,
+        /// What.
+        message: CoreMessage,
+    },
+    /// The input of a session that was paused may go on.
+    Resume(SessionId),
+    /// End the stream: write what [`Gateway::pull`](crate::Gateway::pull) still gives, then the status; then tell
+    /// [`Gateway::close`](crate::Gateway::close). Input of the session is ignored from now on.
+    End {
+        /// Which session.
+        session: SessionId,
+        /// With which status.
+        code: Code,
+        /// In words for the agent.
+        message: String,
+    },
+}

@@ -1,0 +1,18 @@
+//! What the gateway does: one file for each noun, each with its state and its part of [`Gateway`](crate::Gateway).
+
+pub(crate) mod barrier;
+mod closing;
+mod group;
+pub(crate) mod hold;
+pub(crate) mod introduction;
+mod mesh;
+pub(crate) mod name;
+pub(crate) mod publish;
+pub(crate) mod recent;
+mod register;
+pub(crate) mod request;
+mod resume;
+mod status;
+mod stream;
+mod subscribe;
+mod target;

@@ -1,0 +1,345 @@
+//! Publish: one to all subscribers of a topic.
+//!
+//! The hot path is a publisher that repeats its topic: one comparison with the last topic, one check that nothing changed, one
+//! append to the run being built. The run goes to the subscribers when another set's message comes, before anything else
+//! happens, when it is long enough, or at the end of the turn.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringgate_policy::{Permission, Topic};
+
+use crate::action::{DeliveryPolicy, Publish};
+use crate::code::Code;
+use crate::core_message::Body;
+use crate::gateway::{Gateway, RUN_DIALECT};
+use crate::ids::{CoreId, Now, SessionId};
+use crate::ops::hold::{Held, HoldOrigin};
+use crate::outgoing::{Encoder, Outgoing};
+use crate::queue::{Pushed, Run};
+use crate::refusal::Refusal;
+use crate::table::{Local, MatchSet};
+
+/// The run being built in the encoder.
+#[derive(Debug, Default)]
+pub(crate) struct RunBuilt {
+    set: Option<Rc<MatchSet>>,
+    messages: u32,
+}
+
+/// One message on its way to those who take messages one by one.
+pub(crate) struct Parcel {
+    pub(crate) topic: Arc<str>,
+    pub(crate) bytes: Bytes,
+    /// How many it was queued for.
+    pub(crate) receivers: u32,
+    /// It is held for these, if any.
+    pub(crate) held: Held,
+}
+
+impl Gateway {
+    pub(crate) fn publish<E: Encoder>(
+        &mut self,
+        id: SessionId,
+        publish: Publish<'_>,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        let generation = self.authority.generation();
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let known = session.last.as_ref().is_some_and(|set| {
+            session.allowed == generation && *set.topic == *publish.topic && self.table.is_current(set)
+        });
+        if !known && let Err(refusal) = self.look_up(id, publish.topic, generation) {
+            self.flush_run(enc);
+            return self.refuse(id, publish.id, &refusal, enc);
+        }
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        session.sequence += 1;
+        let sequence = session.sequence;
+        let Some(set) = &session.last else { return };
+        let message = Outgoing::Notify {
+            body: publish.body,
+            source: session.card.as_ref().map_or("", |card| card.name.as_str()),
+            sequence,
+            time_unix_nanos: now.unix_nanos,
+        };
+        if publish.id == 0 && set.runnable {
+            if set.is_empty() {
+                self.sessions.ledger.stats.published += 1;
+                return;
+            }
+            if !self
+                .run
+                .set
+                .as_ref()
+                .is_some_and(|building| Rc::ptr_eq(building, set))
+            {
+                let set = Rc::clone(set);
+                self.start_run(set, id, publish.body, sequence, now, enc);
+            } else {
+                enc.append(RUN_DIALECT, &message);
+                self.run.messages += 1;
+            }
+            self.sessions.ledger.stats.published += 1;
+            if enc.pending() as u64 >= self.limits.run_bytes_max {
+                self.flush_run(enc);
+            }
+            return;
+        }
+        let set = Rc::clone(set);
+        self.publish_alone(id, publish, sequence, &set, now, enc);
+    }
+
+    fn start_run<E: Encoder>(
+        &mut self,
+        set: Rc<MatchSet>,
+        id: SessionId,
+        body: &[u8],
+        sequence: u64,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        self.flush_run(enc);
+        let source = self.sessions.get(id).map_or("", |session| session.name());
+        enc.append(
+            RUN_DIALECT,
+            &Outgoing::Notify {
+                body,
+                source,
+                sequence,
+                time_unix_nanos: now.unix_nanos,
+            },
+        );
+        self.run = RunBuilt {
+            set: Some(set),
+            messages: 1,
+        };
+    }
+
+    /// Finds who gets the topic, and whether the agent may publish to it.
+    fn look_up(&mut self, id: SessionId, topic: &str, generation: u64) -> Result<(), Refusal> {
+        Topic::new(topic).map_err(|error| Refusal::invalid(format!("topic {topic:?}: {error}")))?;
+        self.permit(id, Permission::Publish(topic))?;
+        let (set, matched) = self.table.set_for(topic);
+        self.sessions.ledger.stats.matches += u64::from(matched);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.last = Some(set);
+            session.allowed = generation;
+        }
+        Ok(())
+    }
+
+    /// Hands the run being built to its subscribers.
+    pub(crate) fn flush_run<E: Encoder>(&mut self, enc: &mut E) {
+        let Some(set) = self.run.set.take() else { return };
+        let messages = std::mem::take(&mut self.run.messages);
+        let bytes = enc.take();
+        let run = Run {
+            dialect: RUN_DIALECT,
+            topic: &set.topic,
+            bytes: &bytes,
+            messages,
+        };
+        for local in &set.locals {
+            self.deliver::<E>(*local, run);
+        }
+        for remote in &set.remotes {
+            let body = Body::Run {
+                topic: Arc::clone(&set.topic),
+                bytes: bytes.clone(),
+                messages,
+                hold: None,
+            };
+            self.send(remote.core, body);
+        }
+    }
+
+    /// Queues a run for one subscription.
+    fn deliver<E: Encoder>(&mut self, local: Local, run: Run<'_>) -> Pushed {
+        let Some((session, ledger)) = self.sessions.at(local.session) else {
+            return Pushed::Queued(0);
+        };
+        let pushed = session.queue.push_run::<E>(local.lane, run, ledger);
+        let id = session.id;
+        if pushed == Pushed::Disconnect {
+            let subscription = session.queue.lanes[local.lane as usize].id;
+            ledger
+                .stats
+                .count_dropped(DeliveryPolicy::Disconnect, u64::from(run.messages));
+            self.doomed.push((id, subscription));
+        }
+        self.sessions.mark(id);
+        pushed
+    }
+
+    /// Publishes a message that must be looked at for each receiver.
+    fn publish_alone<E: Encoder>(
+        &mut self,
+        id: SessionId,
+        publish: Publish<'_>,
+        sequence: u64,
+        set: &MatchSet,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        self.flush_run(enc);
+        self.sessions.ledger.stats.published += 1;
+        let source = self.sessions.get(id).map_or("", |session| session.name());
+        enc.append(
+            RUN_DIALECT,
+            &Outgoing::Notify {
+                body: publish.body,
+                source,
+                sequence,
+                time_unix_nanos: now.unix_nanos,
+            },
+        );
+        let mut parcel = Parcel {
+            topic: Arc::clone(&set.topic),
+            bytes: enc.take(),
+            receivers: 0,
+            held: Held::new(HoldOrigin::Session(id), publish.id),
+        };
+        for local in &set.locals {
+            self.deliver_parcel::<E>(*local, &mut parcel, now);
+        }
+        for group in &set.groups {
+            self.deliver_to_group::<E>(*group, &mut parcel, now);
+        }
+        for remote in &set.remotes {
+            let hold = remote.blocking.then(|| self.hold_number(&mut parcel.held));
+            parcel.held.waits += u32::from(remote.blocking);
+            parcel.receivers += remote.subscribers;
+            let body = Body::Run {
+                topic: Arc::clone(&parcel.topic),
+                bytes: parcel.bytes.clone(),
+                messages: 1,
+                hold,
+            };
+            self.send(remote.core, body);
+        }
+        self.settle_parcel(parcel, enc);
+    }
+
+    /// Queues one message for one subscription, or holds it.
+    pub(crate) fn deliver_parcel<E: Encoder>(&mut self, local: Local, parcel: &mut Parcel, now: &Now) {
+        let run = Run {
+            dialect: RUN_DIALECT,
+            topic: &parcel.topic,
+            bytes: &parcel.bytes,
+            messages: 1,
+        };
+        match self.deliver::<E>(local, run) {
+            Pushed::Queued(messages) => parcel.receivers += messages,
+            Pushed::Disconnect => {}
+            Pushed::Full => self.hold_for(local, &mut parcel.held, now),
+        }
+    }
+
+    /// A run from another core.
+    pub(crate) fn receive_run<E: Encoder>(
+        &mut self,
+        from: CoreId,
+        topic: &str,
+        bytes: Bytes,
+        messages: u32,
+        hold: Option<u64>,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        let (set, matched) = self.table.set_for(topic);
+        self.sessions.ledger.stats.matches += u64::from(matched);
+        let run = Run {
+            dialect: RUN_DIALECT,
+            topic: &set.topic,
+            bytes: &bytes,
+            messages,
+        };
+        let mut blocking = false;
+        for local in &set.locals {
+            if self
+                .sessions
+                .at(local.session)
+                .is_some_and(|(session, _)| session.ignores(from))
+            {
+                continue;
+            }
+            match local.policy {
+                DeliveryPolicy::Block => blocking = true,
+                _ => {
+                    self.deliver::<E>(*local, run);
+                }
+            }
+        }
+        if !self.departing.is_empty() {
+            self.deliver_to_departing::<E>(from, run);
+        }
+        if blocking {
+            self.receive_blocking::<E>(from, &set, bytes, messages, hold, now, enc);
+        } else if let Some(hold) = hold {
+            self.send(from, Body::Released { hold });
+        }
+    }
+
+    /// Those of a run's messages for `BLOCK` subscriptions, one by one.
+    fn receive_blocking<E: Encoder>(
+        &mut self,
+        from: CoreId,
+        set: &MatchSet,
+        mut bytes: Bytes,
+        messages: u32,
+        hold: Option<u64>,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        for left in (1..=messages).rev() {
+            let len = match left {
+                1 => bytes.len(),
+                _ => E::first_len(RUN_DIALECT, &bytes),
+            };
+            // The last one's hold is the sender's; earlier ones were sent before the sender knew of a BLOCK subscription.
+            let origin = match (left, hold) {
+                (1, Some(hold)) => HoldOrigin::Core(from, hold),
+                _ => HoldOrigin::Nobody,
+            };
+            let mut parcel = Parcel {
+                topic: Arc::clone(&set.topic),
+                bytes: bytes.split_to(len),
+                receivers: 0,
+                held: Held::new(origin, 0),
+            };
+            for local in set
+                .locals
+                .iter()
+                .filter(|local| local.policy == DeliveryPolicy::Block)
+            {
+                if self
+                    .sessions
+                    .at(local.session)
+                    .is_some_and(|(session, _)| session.ignores(from))
+                {
+                    continue;
+                }
+                self.deliver_parcel::<E>(*local, &mut parcel, now);
+            }
+            self.settle_parcel(parcel, enc);
+        }
+    }
+
+    /// Asks policy.
+    pub(crate) fn permit(&self, id: SessionId, what: Permission<'_>) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get(id) else {
+            return Ok(());
+        };
+        let Some(card) = &session.card else { return Ok(()) };
+        self.authority
+            .decide(&card.identity, &card.name, what)
+            .map_err(|denial| Refusal::new(Code::PermissionDenied, denial.reason))
+    }
+}

@@ -1,0 +1,297 @@
+//! Into the queue, and what happens at the bound.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use super::{Body, CONTROL, NONE, Queue, Segment, step};
+use crate::action::DeliveryPolicy;
+use crate::ledger::Ledger;
+use crate::outgoing::{Dialect, Encoder};
+
+/// Consecutive messages of one topic, encoded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) dialect: Dialect,
+    pub(crate) topic: &'a Arc<str>,
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) messages: u32,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// So many messages wait now; what does not was dropped and counted.
+    Queued(u32),
+    /// No room: a `BLOCK` subscription holds the publisher; nothing was queued.
+    Full,
+    /// No room: a `DISCONNECT` subscription ends the session; nothing was queued.
+    Disconnect,
+}
+
+impl Queue {
+    /// Whether a subscription would take so many bytes without loss.
+    pub(crate) fn has_room(&self, key: u32, len: usize, ledger: &Ledger) -> bool {
+        let lane = &self.lanes[key as usize];
+        lane.waiters().is_none() && lane.waiting + len as u64 <= ledger.allowance(lane.bound)
+    }
+
+    /// Queues a run for a subscription by its policy.
+    pub(crate) fn push_run<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
+        let lane = &self.lanes[key as usize];
+        let fits = lane.waiting + run.bytes.len() as u64 <= ledger.allowance(lane.bound);
+        let pushed = match lane.policy {
+            DeliveryPolicy::Latest => self.push_latest::<E>(key, run, ledger),
+            DeliveryPolicy::Block if run.bytes.len() as u64 > u64::from(lane.bound) => {
+                // It will never fit, so there is nothing to wait for.
+                self.drop_arriving(key, run, ledger);
+                Pushed::Queued(0)
+            }
+            DeliveryPolicy::Block if lane.waiters().is_some() => Pushed::Full,
+            _ if fits => {
+                self.append(key, run.bytes.clone(), run.messages, run.topic, ledger);
+                Pushed::Queued(run.messages)
+            }
+            DeliveryPolicy::DropOldest => self.push_dropping_oldest::<E>(key, run, ledger),
+            DeliveryPolicy::DropNewest => self.push_dropping_newest::<E>(key, run, ledger),
+            DeliveryPolicy::Disconnect => Pushed::Disconnect,
+            DeliveryPolicy::Block => Pushed::Full,
+        };
+        if let Pushed::Queued(messages) = pushed {
+            ledger.stats.delivered += u64::from(messages);
+        }
+        pushed
+    }
+
+    /// Queues a message that was held for a `BLOCK` subscription, if there is room now.
+    pub(crate) fn push_waiting(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> bool {
+        let lane = &self.lanes[key as usize];
+        let fits = lane.waiting + run.bytes.len() as u64 <= ledger.allowance(lane.bound);
+        if fits {
+            self.append(key, run.bytes.clone(), run.messages, run.topic, ledger);
+            ledger.stats.delivered += u64::from(run.messages);
+        }
+        fits
+    }
+
+    /// Drops an arriving run, and tells it behind what waits.
+    pub(crate) fn drop_arriving(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) {
+        let (messages, len) = (u64::from(run.messages), run.bytes.len() as u64);
+        self.count_dropped(key, messages, ledger);
+        let newest = self.lanes[key as usize].newest;
+        if newest != NONE
+            && let Segment {
+                body: Body::Gap(gap), ..
+            } = self.at(newest)
+        {
+            gap.add(messages, len, run.topic);
+            return;
+        }
+        // Nothing waits before it but, perhaps, a loss that was not told: one place, one Gap.
+        let mut gap = match self.first_live(key) {
+            NONE => self.lanes[key as usize].take_gap(),
+            _ => super::Gap::default(),
+        };
+        gap.add(messages, len, run.topic);
+        self.link(key, Body::Gap(Box::new(gap)), None);
+    }
+
+    fn append(
+        &mut self,
+        key: u32,
+        bytes: Bytes,
+        messages: u32,
+        topic: &Arc<str>,
+        ledger: &mut Ledger,
+    ) -> u64 {
+        let len = bytes.len() as u64;
+        let lane = &mut self.lanes[key as usize];
+        lane.waiting += len;
+        let tagged = !lane.exact || lane.policy == DeliveryPolicy::Latest;
+        let topic = tagged.then(|| Arc::clone(topic));
+        self.bytes += len;
+        ledger.queued_bytes += len;
+        ledger.stats.delivered_bytes += len;
+        self.link(key, Body::Run { bytes, messages }, topic)
+    }
+
+    fn push_dropping_oldest<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
+        let mut rest = run.bytes.clone();
+        let mut messages = run.messages;
+        while messages > 0 {
+            let lane = &self.lanes[key as usize];
+            if lane.waiting + rest.len() as u64 <= ledger.allowance(lane.bound) {
+                self.append(key, rest, messages, run.topic, ledger);
+                self.compact();
+                return Pushed::Queued(messages);
+            }
+            if !self.drop_oldest::<E>(key, run.dialect, ledger) {
+                let len = first_len::<E>(run.dialect, &rest, messages);
+                rest.advance(len);
+                messages -= 1;
+                self.count_dropped(key, 1, ledger);
+                self.lanes[key as usize].gap().add(1, len as u64, run.topic);
+            }
+        }
+        self.mark_gap(key);
+        self.compact();
+        Pushed::Queued(0)
+    }
+
+    fn push_dropping_newest<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
+        let mut rest = run.bytes.clone();
+        let mut queued = 0;
+        let mut left = run.messages;
+        while left > 0 {
+            let lane = &self.lanes[key as usize];
+            let mut room = ledger.allowance(lane.bound).saturating_sub(lane.waiting);
+            let (mut fits, mut taken) = (0, 0);
+            while left > 0 {
+                let len = first_len::<E>(run.dialect, &rest[taken..], left);
+                if len as u64 > room {
+                    break;
+                }
+                room -= len as u64;
+                taken += len;
+                left -= 1;
+                fits += 1;
+            }
+            if fits > 0 {
+                self.append(key, rest.split_to(taken), fits, run.topic, ledger);
+                queued += fits;
+            }
+            if left > 0 {
+                let lost = rest.split_to(first_len::<E>(run.dialect, &rest, left));
+                left -= 1;
+                self.drop_arriving(
+                    key,
+                    Run {
+                        bytes: &lost,
+                        messages: 1,
+                        ..run
+                    },
+                    ledger,
+                );
+            }
+        }
+        Pushed::Queued(queued)
+    }
+
+    fn push_latest<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
+        let mut newest = run.bytes.clone();
+        for left in (2..=run.messages).rev() {
+            let len = first_len::<E>(run.dialect, &newest, left);
+            newest.advance(len);
+            self.count_dropped(key, 1, ledger);
+            self.lanes[key as usize].gap().add(1, len as u64, run.topic);
+        }
+        if let Some(number) = self.lanes[key as usize].latest_of(run.topic)
+            && let Body::Run { bytes, .. } = self.kill(number)
+        {
+            let len = bytes.len() as u64;
+            self.release(key, len, ledger);
+            self.count_dropped(key, 1, ledger);
+            let lane = &mut self.lanes[key as usize];
+            lane.forget_latest(run.topic, number);
+            lane.gap().add(1, len, run.topic);
+        }
+        loop {
+            let lane = &self.lanes[key as usize];
+            if lane.waiting + newest.len() as u64 <= ledger.allowance(lane.bound) {
+                let number = self.append(key, newest, 1, run.topic, ledger);
+                self.lanes[key as usize].note_latest(run.topic, number);
+                self.compact();
+                return Pushed::Queued(1);
+            }
+            if !self.drop_oldest::<E>(key, run.dialect, ledger) {
+                break;
+            }
+        }
+        self.count_dropped(key, 1, ledger);
+        self.lanes[key as usize]
+            .gap()
+            .add(1, newest.len() as u64, run.topic);
+        self.mark_gap(key);
+        self.compact();
+        Pushed::Queued(0)
+    }
+
+    /// Drops the oldest waiting message of a lane; false when none waits.
+    fn drop_oldest<E: Encoder>(&mut self, key: u32, dialect: Dialect, ledger: &mut Ledger) -> bool {
+        loop {
+            let number = self.lanes[key as usize].oldest;
+            if number == NONE {
+                return false;
+            }
+            let base = self.base;
+            let segment = &mut self.segments[(number - base) as usize];
+            let next = segment.next;
+            let lane = &mut self.lanes[key as usize];
+            match &mut segment.body {
+                Body::Run { bytes, messages } => {
+                    let len = first_len::<E>(dialect, bytes, *messages);
+                    bytes.advance(len);
+                    *messages -= 1;
+                    let emptied = *messages == 0;
+                    let topic = segment.topic.as_ref().unwrap_or(&lane.pattern).clone();
+                    lane.gap().add(1, len as u64, &topic);
+                    if emptied {
+                        lane.forget_latest(&topic, number);
+                        step(lane, next);
+                        self.kill(number);
+                    }
+                    self.release(key, len as u64, ledger);
+                    self.count_dropped(key, 1, ledger);
+                    return true;
+                }
+                Body::Gap(gap) => {
+                    lane.gap().merge(gap);
+                    step(lane, next);
+                    self.kill(number);
+                }
+                Body::Dead => step(lane, next),
+                Body::Control(_) => unreachable!("a lane's list holds no control message"),
+            }
+        }
+    }
+
+    /// Where nothing follows a loss, a mark must tell it.
+    pub(super) fn mark_gap(&mut self, key: u32) {
+        if self.first_live(key) == NONE && self.lanes[key as usize].has_gap() {
+            let gap = self.lanes[key as usize].take_gap();
+            self.link(key, Body::Gap(Box::new(gap)), None);
+        }
+    }
+
+    /// The lane's oldest segment that is not dead; the dead before it leave the list.
+    pub(super) fn first_live(&mut self, key: u32) -> u64 {
+        debug_assert_ne!(key, CONTROL);
+        loop {
+            let number = self.lanes[key as usize].oldest;
+            if number == NONE {
+                return NONE;
+            }
+            let segment = self.at(number);
+            if !matches!(segment.body, Body::Dead) {
+                return number;
+            }
+            let next = segment.next;
+            step(&mut self.lanes[key as usize], next);
+        }
+    }
+
+    pub(super) fn count_dropped(&mut self, key: u32, messages: u64, ledger: &mut Ledger) {
+        self.dropped += messages;
+        let lane = &mut self.lanes[key as usize];
+        lane.count_dropped(messages);
+        ledger.stats.count_dropped(lane.policy, messages);
+    }
+}
+
+/// Length of the first of `messages` messages.
+pub(super) fn first_len<E: Encoder>(dialect: Dialect, run: &[u8], messages: u32) -> usize {
+    match messages {
+        1 => run.len(),
+        _ => E::first_len(dialect, run),
+    }
+}

@@ -1,0 +1,84 @@
+//! Who gets the messages of one topic.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::action::DeliveryPolicy;
+use crate::ids::CoreId;
+
+/// A subscription on this core, by its places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// Place of the session.
+    pub(crate) session: u32,
+    /// Place of the subscription in the session.
+    pub(crate) lane: u32,
+    /// Order of subscribing within the session.
+    pub(crate) born: u32,
+    pub(crate) policy: DeliveryPolicy,
+}
+
+/// What another core announced for one pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) core: CoreId,
+    pub(crate) subscribers: u32,
+    /// Whether one of them is `BLOCK`.
+    pub(crate) blocking: bool,
+}
+
+/// The result of matching one topic, good until a subscription that matters changes.
+#[derive(Debug)]
+pub(crate) struct MatchSet {
+    pub(crate) topic: Arc<str>,
+    pub(super) generation: u64,
+    pub(super) stale: Cell<bool>,
+    /// Each session once, for its oldest matching subscription.
+    pub(crate) locals: Box<[Local]>,
+    pub(crate) groups: Box<[u32]>,
+    /// Each core once.
+    pub(crate) remotes: Box<[Remote]>,
+    /// Whether consecutive messages may be gathered to a run: nobody needs to be asked message by message.
+    pub(crate) runnable: bool,
+}
+
+impl MatchSet {
+    pub(super) fn new(
+        topic: Arc<str>,
+        generation: u64,
+        mut locals: Vec<Local>,
+        groups: Vec<u32>,
+        remotes: Vec<Remote>,
+    ) -> Rc<Self> {
+        locals.sort_unstable_by_key(|local| (local.session, local.born));
+        locals.dedup_by_key(|local| local.session);
+        let runnable = groups.is_empty()
+            && !remotes.iter().any(|remote| remote.blocking)
+            && !locals
+                .iter()
+                .any(|l| matches!(l.policy, DeliveryPolicy::Block | DeliveryPolicy::Latest));
+        Rc::new(Self {
+            topic,
+            generation,
+            stale: Cell::new(false),
+            locals: locals.into(),
+            groups: groups.into(),
+            remotes: remotes.into(),
+            runnable,
+        })
+    }
+
+    /// Whether nobody subscribes to the topic.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locals.is_empty() && self.groups.is_empty() && self.remotes.is_empty()
+    }
+
+    /// Memory it takes, roughly.
+    pub(super) fn cost_bytes(&self) -> u64 {
+        let lists = self.locals.len() * size_of::<Local>()
+            + self.groups.len() * size_of::<u32>()
+            + self.remotes.len() * size_of::<Remote>();
+        (size_of::<Self>() + self.topic.len() + lists) as u64
+    }
+}

@@ -1,0 +1,218 @@
+//! One agent: what it knows of its session, and what it checks of what it is told.
+
+use std::collections::{HashMap, HashSet};
+
+use ringgate_gateway::SessionId;
+use ringgate_gateway::code::Code;
+
+use crate::support::Said;
+
+/// The subscription to its mailbox, made first.
+pub const MAILBOX: u64 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Offline,
+    Registering,
+    Active,
+    /// The gateway ends the stream.
+    Ending,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Player {
+    pub name: String,
+    pub state: State,
+    pub core: usize,
+    pub session: SessionId,
+    pub token: Vec<u8>,
+    /// Bytes pulled that are no whole message yet.
+    pub stream: Vec<u8>,
+    pub paused: bool,
+    pub stalled: bool,
+    pub next_id: u64,
+    pub subscriptions: HashSet<u64>,
+    pub requests: HashSet<u64>,
+    pub to_answer: Vec<u64>,
+    pub streams: HashSet<u64>,
+    pub invitations: Vec<u64>,
+    pub introductions: HashSet<u64>,
+    pub channels: Vec<String>,
+    pub mailbox: Mailbox,
+    /// The last sequence heard of each publisher's life, group messages apart.
+    heard: HashMap<(String, u64, bool), u64>,
+    pub resumed: u64,
+}
+
+/// Books of what was published to an agent's mailbox.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    pub acknowledged: bool,
+    pub subscribed: bool,
+    /// Published since the acknowledgement: must be received or told lost.
+    pub must: u64,
+    /// Published between Subscribe and the acknowledgement: may be.
+    pub may: u64,
+    pub received: u64,
+    pub dropped: u64,
+}
+
+/// Something for the world to know.
+pub enum News {
+    GroupMessage(String),
+    Registered { resumed: bool },
+}
+
+impl Player {
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            state: State::Offline,
+            core: 0,
+            session: SessionId::from_bits(0),
+            token: Vec::new(),
+            stream: Vec::new(),
+            paused: false,
+            stalled: false,
+            next_id: 100,
+            subscriptions: HashSet::new(),
+            requests: HashSet::new(),
+            to_answer: Vec::new(),
+            streams: HashSet::new(),
+            invitations: Vec::new(),
+            introductions: HashSet::new(),
+            channels: Vec::new(),
+            mailbox: Mailbox::default(),
+            heard: HashMap::new(),
+            resumed: 0,
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+
+    pub fn mailbox_topic(&self) -> String {
+        format!("mail/{}", self.name.replace('/', "."))
+    }
+
+    /// The stream is gone: so is all but subscriptions and what waits for them.
+    pub fn forget_calls(&mut self) {
+        self.stream.clear();
+        self.requests.clear();
+        self.to_answer.clear();
+        self.streams.clear();
+        self.invitations.clear();
+        self.introductions.clear();
+        self.channels.clear();
+        self.paused = false;
+    }
+
+    /// The session is another.
+    fn forget_all(&mut self) {
+        self.forget_calls();
+        self.subscriptions.clear();
+        self.mailbox = Mailbox::default();
+        self.heard.clear();
+    }
+
+    /// Takes what it was told; panics where the gateway broke its word.
+    pub fn hear(&mut self, said: Said) -> Option<News> {
+        if std::env::var("TRACE").is_ok_and(|name| self.name.ends_with(&name)) {
+            println!("{:?} {:?} {said:?} {:?}", self.state, self.session, self.mailbox);
+        }
+        match said {
+            Said::Registered { token, resumed, .. } => {
+                assert_eq!(
+                    self.state,
+                    State::Registering,
+                    "{} was registered twice",
+                    self.name
+                );
+                self.state = State::Active;
+                if !resumed {
+                    self.forget_all();
+                }
+                self.resumed += u64::from(resumed);
+                self.token = token;
+                return Some(News::Registered { resumed });
+            }
+            Said::Notify {
+                body,
+                source,
+                sequence,
+            } => return self.notified(&body, source, sequence),
+            Said::Gap {
+                subscription,
+                dropped,
+                ..
+            } => {
+                assert!(dropped > 0, "an empty Gap");
+                if subscription == MAILBOX {
+                    self.mailbox.dropped += dropped;
+                }
+            }
+            Said::Ack { id: MAILBOX, .. } => self.mailbox.acknowledged = true,
+            Said::Error { id: 0, .. } => {}
+            Said::Error {
+                id, code, message, ..
+            } => self.refused(id, code, &message),
+            Said::Deliver { id, .. } => assert!(self.requests.remove(&id), "{}: {id} ended twice", self.name),
+            Said::Forward { request, .. } => self.to_answer.push(request),
+            Said::CancelRequest { request } => self.to_answer.retain(|&known| known != request),
+            Said::StreamOpen { stream, .. } => {
+                assert_eq!(stream % 2, 0);
+                self.streams.insert(stream);
+            }
+            Said::StreamClose { stream } | Said::StreamEnded { stream, .. } => {
+                self.streams.remove(&stream);
+            }
+            Said::Introduce { introduction, .. } => self.invitations.push(introduction),
+            Said::Connected { id, channel, .. } => {
+                assert!(
+                    id == 0 || self.introductions.remove(&id),
+                    "introduction {id} ended twice"
+                );
+                self.channels.push(channel);
+            }
+            Said::Rejected { id } => assert!(self.introductions.remove(&id), "introduction {id} ended twice"),
+            Said::CancelIntroduction { introduction } => {
+                self.invitations.retain(|&known| known != introduction)
+            }
+            Said::Ack { .. } | Said::Chunk { .. } | Said::StreamCredit { .. } | Said::Drain => {}
+        }
+        None
+    }
+
+    fn notified(&mut self, body: &[u8], source: String, sequence: u64) -> Option<News> {
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim_end();
+        let (topic, rest) = text.split_once(' ').expect("a topic and the publisher's life");
+        let life = rest
+            .split(' ')
+            .next()
+            .and_then(|life| life.parse().ok())
+            .expect("a number");
+        let grouped = topic.starts_with("group/");
+        let heard = self.heard.entry((source.clone(), life, grouped)).or_default();
+        assert!(
+            *heard < sequence || grouped && self.resumed > 0,
+            "{}: {source} {sequence} after {heard}",
+            self.name
+        );
+        *heard = sequence;
+        if topic == self.mailbox_topic() {
+            self.mailbox.received += 1;
+        }
+        grouped.then(|| News::GroupMessage(text.to_owned()))
+    }
+
+    fn refused(&mut self, id: u64, code: Code, message: &str) {
+        assert_ne!(code, Code::Internal, "{message}");
+        self.requests.remove(&id);
+        self.introductions.remove(&id);
+        self.streams.remove(&id);
+        self.subscriptions.remove(&id);
+    }
+}

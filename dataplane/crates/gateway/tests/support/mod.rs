@@ -1,0 +1,520 @@
+//! A mock dialect, and a node of several cores whose links the test drives.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use ringgate_gateway::action::{
+    Action, Balance, Delivery, DeliveryPolicy, Publish, Register, Request, Response, Subscribe, Target, To,
+};
+use ringgate_gateway::code::Code;
+use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing};
+use ringgate_gateway::{
+    Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, Now, PeerInfo, SessionId,
+};
+use ringgate_policy::{Identity, Limits};
+
+/// What an agent was told, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    Registered {
+        name: String,
+        token: Vec<u8>,
+        resumed: bool,
+    },
+    Ack {
+        id: u64,
+        receivers: u32,
+    },
+    Error {
+        id: u64,
+        code: Code,
+        message: String,
+        retryable: bool,
+    },
+    Notify {
+        body: Vec<u8>,
+        source: String,
+        sequence: u64,
+    },
+    Forward {
+        body: Vec<u8>,
+        source: String,
+        request: u64,
+    },
+    Deliver {
+        body: Vec<u8>,
+        id: u64,
+        source: String,
+    },
+    StreamOpen {
+        stream: u64,
+        source: String,
+    },
+    Chunk {
+        body: Vec<u8>,
+        stream: u64,
+    },
+    StreamClose {
+        stream: u64,
+    },
+    StreamEnded {
+        stream: u64,
+        code: Code,
+    },
+    StreamCredit {
+        stream: u64,
+        bytes: u64,
+    },
+    Introduce {
+        introduction: u64,
+        source: String,
+    },
+    Connected {
+        id: u64,
+        channel: String,
+        source: String,
+    },
+    Rejected {
+        id: u64,
+    },
+    Gap {
+        subscription: u64,
+        dropped: u64,
+        dropped_bytes: u64,
+        topic: String,
+    },
+    Drain,
+    CancelRequest {
+        request: u64,
+    },
+    CancelIntroduction {
+        introduction: u64,
+    },
+}
+
+impl Said {
+    fn of(message: &Outgoing<'_>) -> Self {
+        match *message {
+            Outgoing::Registered(r) => Self::Registered {
+                name: r.name.into(),
+                token: r.resume_token.into(),
+                resumed: r.resumed,
+            },
+            Outgoing::Ack { id, receivers, .. } => Self::Ack { id, receivers },
+            Outgoing::Error {
+                id,
+                code,
+                message,
+                retryable,
+                ..
+            } => Self::Error {
+                id,
+                code,
+                message: message.into(),
+                retryable,
+            },
+            Outgoing::Notify {
+                body,
+                source,
+                sequence,
+                ..
+            } => Self::Notify {
+                body: body.into(),
+                source: source.into(),
+                sequence,
+            },
+            Outgoing::Forward {
+                body,
+                source,
+                request,
+                ..
+            } => Self::Forward {
+                body: body.into(),
+                source: source.into(),
+                request,
+            },
+            Outgoing::Deliver { body, id, source } => Self::Deliver {
+                body: body.into(),
+                id,
+                source: source.into(),
+            },
+            Outgoing::StreamOpen { stream, source, .. } => Self::StreamOpen {
+                stream,
+                source: source.into(),
+            },
+            Outgoing::Chunk { body, stream } => Self::Chunk {
+                body: body.into(),
+                stream,
+            },
+            Outgoing::StreamClose { stream, .. } => Self::StreamClose { stream },
+            Outgoing::StreamEnded { stream, code, .. } => Self::StreamEnded { stream, code },
+            Outgoing::StreamCredit { stream, bytes } => Self::StreamCredit { stream, bytes },
+            Outgoing::Introduce {
+                introduction, source, ..
+            } => Self::Introduce {
+                introduction,
+                source: source.into(),
+            },
+            Outgoing::Connected {
+                id, channel, source, ..
+            } => Self::Connected {
+                id,
+                channel: channel.into(),
+                source: source.into(),
+            },
+            Outgoing::Rejected { id, .. } => Self::Rejected { id },
+            Outgoing::Gap {
+                subscription,
+                dropped,
+                dropped_bytes,
+                topic,
+            } => Self::Gap {
+                subscription,
+                dropped,
+                dropped_bytes,
+                topic: topic.into(),
+            },
+            Outgoing::Drain { .. } => Self::Drain,
+            Outgoing::CancelRequest { request } => Self::CancelRequest { request },
+            Outgoing::CancelIntroduction { introduction } => Self::CancelIntroduction { introduction },
+        }
+    }
+
+    fn body_len(&self) -> usize {
+        match self {
+            Self::Notify { body, .. }
+            | Self::Forward { body, .. }
+            | Self::Deliver { body, .. }
+            | Self::Chunk { body, .. } => body.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes of a frame besides the body.
+pub const FRAME: usize = 8;
+
+/// Frames are a length, a number in the shared book, and as many bytes as the body has.
+#[derive(Clone, Default)]
+pub struct TestEncoder {
+    book: Rc<RefCell<Vec<Said>>>,
+    buffer: BytesMut,
+}
+
+impl TestEncoder {
+    pub fn sharing(book: &Rc<RefCell<Vec<Said>>>) -> Self {
+        Self {
+            book: Rc::clone(book),
+            buffer: BytesMut::new(),
+        }
+    }
+}
+
+impl Encoder for TestEncoder {
+    fn append(&mut self, _: Dialect, message: &Outgoing<'_>) {
+        let said = Said::of(message);
+        let len = FRAME + said.body_len();
+        let mut book = self.book.borrow_mut();
+        self.buffer.extend_from_slice(&(len as u32).to_be_bytes());
+        self.buffer.extend_from_slice(&(book.len() as u32).to_be_bytes());
+        self.buffer.resize(self.buffer.len() + len - FRAME, 0xaa);
+        book.push(said);
+    }
+
+    fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+
+    fn first_len(_: Dialect, run: &[u8]) -> usize {
+        u32::from_be_bytes(run[..4].try_into().expect("a frame starts with its length")) as usize
+    }
+
+    fn own(&mut self, body: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(body)
+    }
+}
+
+/// Several cores, and the links between them.
+pub struct Node {
+    pub gateways: Vec<Gateway>,
+    pub encoders: Vec<TestEncoder>,
+    pub links: Vec<VecDeque<CoreMessage>>,
+    pub now: Now,
+    pub resumed: Vec<(usize, SessionId)>,
+    pub ended: Vec<(usize, SessionId, Code)>,
+    book: Rc<RefCell<Vec<Said>>>,
+    streams: u64,
+}
+
+impl Node {
+    pub fn new(cores: u16, limits: Limits, seed: u64) -> Self {
+        let book = Rc::new(RefCell::new(Vec::new()));
+        let gateways = (0..cores)
+            .map(|core| {
+                let mut count = 0u64;
+                let token = move || {
+                    count += 1;
+                    (u128::from(core) << 64 | u128::from(count)).to_be_bytes()
+                };
+                let config = GatewayConfig::development("node", CoreId(core), cores, seed, Box::new(token));
+                Gateway::new(GatewayConfig { limits, ..config })
+            })
+            .collect();
+        Self {
+            gateways,
+            encoders: (0..cores).map(|_| TestEncoder::sharing(&book)).collect(),
+            links: (0..usize::from(cores) * usize::from(cores))
+                .map(|_| VecDeque::new())
+                .collect(),
+            now: Now {
+                mono: Instant::now(),
+                unix_nanos: 1_000_000_000,
+            },
+            resumed: Vec::new(),
+            ended: Vec::new(),
+            book,
+            streams: 0,
+        }
+    }
+
+    pub fn cores(&self) -> usize {
+        self.gateways.len()
+    }
+
+    pub fn open(&mut self, core: usize) -> SessionId {
+        self.streams += 1;
+        let peer = PeerInfo {
+            dialect: Dialect::Agp,
+            address: "test".into(),
+            identity: Identity::Declared,
+            connection: self.streams,
+        };
+        self.gateways[core].open(peer, &self.now)
+    }
+
+    pub fn apply(&mut self, core: usize, session: SessionId, action: Action<'_>) -> Flow {
+        let flow = self.gateways[core].apply(session, action, &self.now, &mut self.encoders[core]);
+        self.collect(core);
+        flow
+    }
+
+    pub fn close(&mut self, core: usize, session: SessionId, how: Closing) {
+        self.gateways[core].close(session, how, &self.now, &mut self.encoders[core]);
+        self.collect(core);
+    }
+
+    pub fn turn_end(&mut self, core: usize) {
+        self.gateways[core].turn_end(&self.now, &mut self.encoders[core]);
+        self.collect(core);
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now.mono += Duration::from_millis(ms);
+        self.now.unix_nanos += ms * 1_000_000;
+        for core in 0..self.cores() {
+            self.gateways[core].tick(&self.now, &mut self.encoders[core]);
+            self.collect(core);
+        }
+    }
+
+    fn collect(&mut self, core: usize) {
+        while let Some(effect) = self.gateways[core].next_effect() {
+            match effect {
+                Effect::ToCore { core: to, message } => {
+                    let link = core * self.cores() + to.index();
+                    self.links[link].push_back(message);
+                }
+                Effect::Resume(session) => self.resumed.push((core, session)),
+                Effect::End { session, code, .. } => self.ended.push((core, session, code)),
+            }
+        }
+    }
+
+    /// Delivers the oldest message of one link.
+    pub fn carry(&mut self, link: usize) -> bool {
+        let Some(message) = self.links[link].pop_front() else {
+            return false;
+        };
+        let (from, to) = (link / self.cores(), link % self.cores());
+        self.gateways[to].receive(CoreId(from as u16), message, &self.now, &mut self.encoders[to]);
+        self.collect(to);
+        true
+    }
+
+    /// Delivers everything, and ends the turn.
+    pub fn settle(&mut self) {
+        loop {
+            for core in 0..self.cores() {
+                self.turn_end(core);
+            }
+            let mut any = false;
+            for link in 0..self.links.len() {
+                while self.carry(link) {
+                    any = true;
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    pub fn pull(&mut self, core: usize, session: SessionId, bytes_max: usize) -> Option<Bytes> {
+        let pulled = self.gateways[core].pull(session, bytes_max, &self.now, &mut self.encoders[core]);
+        self.collect(core);
+        pulled
+    }
+
+    /// Everything that waits for a session.
+    pub fn read(&mut self, core: usize, session: SessionId) -> Vec<Said> {
+        self.settle();
+        let mut stream = Vec::new();
+        while let Some(bytes) = self.pull(core, session, usize::MAX) {
+            stream.extend_from_slice(&bytes);
+        }
+        self.settle();
+        self.parse(&mut stream)
+    }
+
+    /// Takes whole frames off a byte stream.
+    pub fn parse(&self, stream: &mut Vec<u8>) -> Vec<Said> {
+        let (mut said, mut at) = (Vec::new(), 0);
+        while stream.len() >= at + FRAME {
+            let len = TestEncoder::first_len(Dialect::Agp, &stream[at..]);
+            if stream.len() < at + len {
+                break;
+            }
+            let number = u32::from_be_bytes(stream[at + 4..at + 8].try_into().expect("four bytes"));
+            said.push(self.book.borrow()[number as usize].clone());
+            at += len;
+        }
+        stream.drain(..at);
+        said
+    }
+
+    /// A registered agent.
+    pub fn agent(&mut self, core: usize, name: &str) -> Agent {
+        self.agent_with(
+            core,
+            Register {
+                name,
+                ..Register::default()
+            },
+        )
+    }
+
+    pub fn agent_with(&mut self, core: usize, register: Register<'_>) -> Agent {
+        let session = self.open(core);
+        let _ = self.apply(core, session, Action::Register(register));
+        let said = self.read(core, session);
+        let [Said::Registered { token, .. }] = &said[..] else {
+            panic!("not registered: {said:?}")
+        };
+        let agent = Agent {
+            core,
+            session,
+            token: token.clone(),
+        };
+        self.resumed
+            .retain(|&(core, session)| (core, session) != (agent.core, agent.session));
+        agent
+    }
+
+    pub fn subscribe(&mut self, agent: &Agent, id: u64, pattern: &str, group: &str, delivery: Delivery) {
+        let action = Action::Subscribe(Subscribe {
+            id,
+            pattern,
+            group,
+            delivery,
+        });
+        let _ = self.apply(agent.core, agent.session, action);
+        assert_eq!(
+            self.read(agent.core, agent.session),
+            [Said::Ack { id, receivers: 0 }]
+        );
+    }
+
+    pub fn publish(&mut self, agent: &Agent, topic: &str, id: u64, body: &[u8]) -> Flow {
+        self.apply(
+            agent.core,
+            agent.session,
+            Action::Publish(Publish { topic, id, body }),
+        )
+    }
+
+    pub fn request(&mut self, agent: &Agent, id: u64, to: To<'_>, timeout_ms: u32, body: &[u8]) -> Flow {
+        let target = Target {
+            to,
+            balance: Balance::RoundRobin,
+            affinity: "",
+        };
+        self.apply(
+            agent.core,
+            agent.session,
+            Action::Request(Request {
+                id,
+                target,
+                timeout_ms,
+                body,
+            }),
+        )
+    }
+
+    pub fn respond(&mut self, agent: &Agent, request: u64, body: &[u8]) -> Flow {
+        self.apply(
+            agent.core,
+            agent.session,
+            Action::Response(Response { request, body }),
+        )
+    }
+
+    pub fn told(&mut self, agent: &Agent) -> Vec<Said> {
+        self.read(agent.core, agent.session)
+    }
+
+    pub fn leave(&mut self, agent: &Agent, how: Closing) {
+        self.close(agent.core, agent.session, how);
+        self.settle();
+    }
+
+    pub fn assert_idle(&mut self) {
+        self.settle();
+        for gateway in &self.gateways {
+            assert!(gateway.stats().is_idle(), "residue: {:?}", gateway.stats());
+        }
+    }
+}
+
+/// A registered agent's session.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub core: usize,
+    pub session: SessionId,
+    pub token: Vec<u8>,
+}
+
+pub fn delivery(policy: DeliveryPolicy, queue_bytes: u64) -> Delivery {
+    Delivery {
+        policy,
+        queue_bytes,
+        block_ms: 0,
+    }
+}
+
+/// Bodies of the Notify messages among what was said.
+pub fn bodies(said: &[Said]) -> Vec<String> {
+    said.iter()
+        .filter_map(|said| match said {
+            Said::Notify { body, .. } => Some(String::from_utf8_lossy(body).into_owned()),
+            _ => None,
+        })
+        .collect()
+}

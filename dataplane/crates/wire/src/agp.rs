@@ -1,0 +1,14 @@
+//! The native dialect, `agp.v1` (`proto/agp/v1/gateway.proto`).
+//!
+//! Hand-written because generated decoders copy every string and payload: [`decode`] borrows the few fields that routing needs
+//! and checks the rest in place; [`AgpEncoder`] copies the sender's bytes once and appends the gateway's fields.
+
+mod decode;
+mod encode;
+mod error;
+mod fields;
+mod schema;
+
+pub use decode::{REGISTER_ELEMENTS_MAX, decode};
+pub use encode::AgpEncoder;
+pub use error::{DecodeError, Rule};

@@ -1,0 +1,337 @@
+//! The gateway as a service of a shard: dialects on one side, the sans-IO core on the other.
+
+mod identity;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ringgate_gateway::{
+    Closing as GatewayClosing, CoreId, CoreMessage, DrainNotice, Effect, Flow as GatewayFlow, Gateway,
+    GatewayConfig, Now as GatewayNow, PeerInfo, SessionId, code, outgoing::Dialect,
+};
+use ringgate_grpc::{Code, Request, Status};
+use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
+use serde_json::{Value, json};
+
+use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
+
+/// Full name of the native service.
+pub const AGP_SERVICE: &str = "agp.v1.AgentGateway";
+/// Its only method.
+const AGP_METHOD: &str = "Open";
+/// When agents are told to come back after a drain, and how much random time to add, so that they do not all come at once.
+const RECONNECT_AFTER: Duration = Duration::from_millis(200);
+const RECONNECT_JITTER: Duration = Duration::from_millis(2000);
+
+/// The agents of one core.
+pub struct Agents {
+    gateway: Gateway,
+    encoder: AgpEncoder,
+    /// By the index of the session: its call, while it has one.
+    calls: Vec<Option<Open>>,
+    outbound: VecDeque<(usize, CoreMessage)>,
+    resumed: VecDeque<CallId>,
+    ended: VecDeque<CallId>,
+    now: GatewayNow,
+}
+
+/// A session with a stream.
+struct Open {
+    session: SessionId,
+    call: CallId,
+    /// How the stream ends once its queue is empty.
+    end: Option<Status>,
+    /// The agent said all it wants to say; the stream ends when nothing is owed to it.
+    finishing: bool,
+}
+
+impl Agents {
+    /// The agents of the core that `config` names. Made on that core.
+    pub fn new(config: GatewayConfig) -> Agents {
+        Agents {
+            gateway: Gateway::new(config),
+            encoder: AgpEncoder::new(ArenaConfig::default()),
+            calls: Vec::new(),
+            outbound: VecDeque::new(),
+            resumed: VecDeque::new(),
+            ended: VecDeque::new(),
+            now: GatewayNow { mono: Instant::now(), unix_nanos: 0 },
+        }
+    }
+
+    fn open(&mut self, session: SessionId) -> Option<&mut Open> {
+        let open = self.calls.get_mut(session.index())?.as_mut()?;
+        (open.session == session).then_some(open)
+    }
+
+    /// Does what the gateway wants done.
+    fn effects(&mut self) {
+        while let Some(effect) = self.gateway.next_effect() {
+            match effect {
+                Effect::ToCore { core, message } => self.outbound.push_back((core.index(), message)),
+                Effect::Resume(session) => {
+                    let call = self.open(session).map(|open| open.call);
+                    self.resumed.extend(call);
+                }
+                Effect::End { session, code, message } => {
+                    let status = match code {
+                        code::Code::Unspecified => Status::OK,
+                        code => Status::new(grpc_code(code), message),
+                    };
+                    let call = self.open(session).map(|open| {
+                        open.end.get_or_insert(status);
+                        open.call
+                    });
+                    self.ended.extend(call);
+                }
+            }
+        }
+    }
+
+    fn at(&mut self, now: &Now) -> GatewayNow {
+        self.now = GatewayNow { mono: now.mono, unix_nanos: now.unix_nanos };
+        self.now
+    }
+}
+
+fn session(stream: StreamTag) -> SessionId {
+    SessionId::from_bits(stream.0)
+}
+
+fn flow(flow: GatewayFlow) -> Flow {
+    match flow {
+        GatewayFlow::Continue => Flow::Continue,
+        GatewayFlow::Pause => Flow::Pause,
+    }
+}
+
+impl Service for Agents {
+    type Message = CoreMessage;
+
+    fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer {
+        if (request.service(), request.method()) != (AGP_SERVICE, AGP_METHOD) {
+            return Answer::Refuse(request.unimplemented());
+        }
+        let identity = match identity::of(peer) {
+            Ok(identity) => identity,
+            Err(status) => return Answer::Refuse(status),
+        };
+        let info = PeerInfo {
+            dialect: Dialect::Agp,
+            address: peer.address.to_string(),
+            identity,
+            connection: u64::from(call.connection),
+        };
+        let now = self.at(now);
+        let session = self.gateway.open(info, &now);
+        let index = session.index();
+        if self.calls.len() <= index {
+            self.calls.resize_with(index + 1, || None);
+        }
+        self.calls[index] = Some(Open { session, call, end: None, finishing: false });
+        Answer::Stream(StreamTag(session.to_bits()))
+    }
+
+    #[inline]
+    fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
+        let now = self.at(now);
+        let result = match agp::decode(message) {
+            Ok(action) => self.gateway.apply(session(stream), action, &now, &mut self.encoder),
+            Err(error) => {
+                let text = error.to_string();
+                let code = agp::DecodeError::CODE;
+                self.gateway.invalid(session(stream), error.id, code, &text, false, &now, &mut self.encoder)
+            }
+        };
+        flow(result)
+    }
+
+    fn broken(&mut self, stream: StreamTag, status: &Status, _: &Now) {
+        tracing::debug!(session = stream.0, %status, "a stream broke");
+    }
+
+    fn half_closed(&mut self, stream: StreamTag, _: &Now) {
+        if let Some(open) = self.open(session(stream)) {
+            open.finishing = true;
+            let call = open.call;
+            self.ended.push_back(call);
+        }
+    }
+
+    fn closed(&mut self, stream: StreamTag, how: Closing, now: &Now) {
+        let session = session(stream);
+        let now = self.at(now);
+        let how = match how {
+            Closing::Orderly => GatewayClosing::Orderly,
+            Closing::Lost => GatewayClosing::Lost,
+        };
+        if self.open(session).is_some() {
+            self.calls[session.index()] = None;
+        }
+        self.gateway.close(session, how, &now, &mut self.encoder);
+        self.effects();
+    }
+
+    fn turn_end(&mut self, now: &Now) {
+        let now = self.at(now);
+        self.gateway.turn_end(&now, &mut self.encoder);
+        self.effects();
+    }
+
+    fn next_ready(&mut self) -> Option<CallId> {
+        while let Some(session) = self.gateway.next_ready() {
+            // A session that waits to be resumed has no call.
+            if let Some(open) = self.open(session) {
+                return Some(open.call);
+            }
+        }
+        self.ended.pop_front()
+    }
+
+    fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes> {
+        let bytes = self.gateway.pull(session(stream), bytes_max, &self.now, &mut self.encoder);
+        self.effects();
+        bytes
+    }
+
+    fn is_empty(&self, stream: StreamTag) -> bool {
+        self.gateway.is_empty(session(stream))
+    }
+
+    fn end(&mut self, stream: StreamTag) -> Option<Status> {
+        let session = session(stream);
+        if let Some(status) = self.open(session)?.end.take() {
+            return Some(status);
+        }
+        let finished = self.open(session)?.finishing && !self.gateway.is_owed(session);
+        finished.then_some(Status::OK)
+    }
+
+    fn next_resumed(&mut self) -> Option<CallId> {
+        self.effects();
+        self.resumed.pop_front()
+    }
+
+    fn next_outbound(&mut self) -> Option<(usize, CoreMessage)> {
+        self.outbound.pop_front()
+    }
+
+    fn receive(&mut self, from: usize, message: CoreMessage, now: &Now) {
+        let now = self.at(now);
+        self.gateway.receive(CoreId(from as u16), message, &now, &mut self.encoder);
+        self.effects();
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.gateway.next_deadline()
+    }
+
+    fn tick(&mut self, now: &Now) {
+        let now = self.at(now);
+        self.gateway.tick(&now, &mut self.encoder);
+        self.effects();
+    }
+
+    fn drain(&mut self, deadline: Duration, now: &Now) {
+        let now = self.at(now);
+        let notice = DrainNotice {
+            deadline_ms: deadline.as_millis() as u32,
+            reconnect_after_ms: RECONNECT_AFTER.as_millis() as u32,
+            jitter_ms: RECONNECT_JITTER.as_millis() as u32,
+        };
+        self.gateway.drain(notice, &now, &mut self.encoder);
+        self.effects();
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let stats = self.gateway.stats();
+        let [oldest, newest, latest, disconnect, block] = stats.dropped;
+        vec![
+            ("agent_calls", stats.streams_open),
+            ("sessions", stats.sessions),
+            ("detached_sessions", stats.sessions_detached),
+            ("subscriptions", stats.subscriptions),
+            ("requests", stats.requests),
+            ("requests_inbound", stats.requests_inbound),
+            ("streams", stats.agent_streams),
+            ("introductions", stats.introductions),
+            ("introductions_inbound", stats.introductions_inbound),
+            ("channels", stats.channels),
+            ("agents", stats.agents),
+            ("patterns", stats.patterns),
+            ("names", stats.names),
+            ("publishes_held", stats.publishes_held),
+            ("queued_bytes", stats.queued_bytes),
+            ("published", stats.published),
+            ("delivered", stats.delivered),
+            ("delivered_bytes", stats.delivered_bytes),
+            ("dropped_oldest", oldest),
+            ("dropped_newest", newest),
+            ("dropped_latest", latest),
+            ("dropped_disconnect", disconnect),
+            ("dropped_block", block),
+            ("gaps", stats.gaps),
+            ("errors", stats.errors),
+            ("denied", stats.denied),
+            ("resumed", stats.resumed),
+            ("copied_out", stats.copied_out),
+            ("matches", stats.matches),
+        ]
+    }
+
+    fn details(&self) -> Vec<Value> {
+        let sessions = self.gateway.sessions().map(|info| {
+            let subscriptions: Vec<Value> = self
+                .gateway
+                .subscriptions(info.session)
+                .map(|subscription| {
+                    json!({
+                        "id": subscription.id,
+                        "pattern": subscription.pattern,
+                        "group": subscription.group,
+                        "policy": format!("{:?}", subscription.policy),
+                        "queue_bytes_max": subscription.queue_bytes_max,
+                        "queued_bytes": subscription.queued_bytes,
+                        "dropped": subscription.dropped,
+                    })
+                })
+                .collect();
+            json!({
+                "session": info.session.to_string(),
+                "name": info.name,
+                "address": info.address,
+                "connection": info.connection,
+                "detached": info.detached,
+                "paused": info.paused,
+                "queued_bytes": info.queued_bytes,
+                "published": info.published,
+                "dropped": info.dropped,
+                "requests": info.requests,
+                "subscriptions": subscriptions,
+            })
+        });
+        sessions.collect()
+    }
+}
+
+/// How a gRPC client sees the end of a session.
+fn grpc_code(code: code::Code) -> Code {
+    use code::Code as Agp;
+    match code {
+        Agp::Unspecified => Code::Ok,
+        Agp::InvalidArgument => Code::InvalidArgument,
+        Agp::Unauthenticated => Code::Unauthenticated,
+        Agp::PermissionDenied | Agp::MlsRequired => Code::PermissionDenied,
+        Agp::NotFound | Agp::Compacted => Code::NotFound,
+        Agp::NoResponder | Agp::Unavailable => Code::Unavailable,
+        Agp::DeadlineExceeded => Code::DeadlineExceeded,
+        Agp::ResourceExhausted => Code::ResourceExhausted,
+        Agp::Conflict => Code::Aborted,
+        Agp::AlreadyExists => Code::AlreadyExists,
+        Agp::Rejected => Code::FailedPrecondition,
+        Agp::Cancelled => Code::Cancelled,
+        Agp::Unsupported => Code::Unimplemented,
+        _ => Code::Internal,
+    }
+}

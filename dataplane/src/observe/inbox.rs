@@ -1,0 +1,69 @@
+//! Commands from the service thread to a core.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::time::Duration;
+
+use super::report::CoreReport;
+use crate::mesh::Alarm;
+
+/// Something for a core to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Count what there is. The sender has room for the answer of every core.
+    Report(SyncSender<CoreReport>),
+    /// Take no new connections, tell agents to leave, and end when they have or when this time is over.
+    Drain(Duration),
+}
+
+/// A core's end.
+#[derive(Debug)]
+pub struct Inbox {
+    commands: Receiver<Command>,
+    waiting: Arc<AtomicBool>,
+}
+
+/// The service thread's end.
+#[derive(Debug, Clone)]
+pub struct CommandSender {
+    commands: Sender<Command>,
+    waiting: Arc<AtomicBool>,
+    alarm: Alarm,
+}
+
+/// Connects the service thread to the core that `alarm` wakes.
+pub fn inbox(alarm: Alarm) -> (CommandSender, Inbox) {
+    let (sender, receiver) = channel();
+    let waiting = Arc::new(AtomicBool::new(false));
+    (CommandSender { commands: sender, waiting: waiting.clone(), alarm }, Inbox { commands: receiver, waiting })
+}
+
+impl CommandSender {
+    /// Gives the core a command. False when the core has ended.
+    pub fn send(&self, command: Command) -> bool {
+        let sent = self.commands.send(command).is_ok();
+        self.waiting.store(true, Ordering::SeqCst);
+        self.alarm.ring();
+        sent
+    }
+}
+
+impl Inbox {
+    /// Whether a command waits. One load.
+    pub fn has_command(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// The next command.
+    pub fn take(&self) -> Option<Command> {
+        if !self.waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Cleared before looking: a command that comes after the look sets it again.
+        self.waiting.store(false, Ordering::SeqCst);
+        let command = self.commands.try_recv().ok()?;
+        self.waiting.store(true, Ordering::SeqCst);
+        Some(command)
+    }
+}

@@ -1,0 +1,562 @@
+//! One client's connection: TLS, HTTP/2 and the calls on it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use ringgate_grpc::request::Reply;
+use ringgate_grpc::{Code, Encoding, Request, Status, response};
+use ringgate_http2::{ErrorCode, Event, Header, HeaderList, StreamKey};
+use ringgate_uring::{SendBuffer, SocketId};
+
+use super::builtin::{self, Builtin};
+use super::call::{Call, Kind, Taken};
+use super::service::{Answer, CallId, Closing, Now, Peer, Service};
+use crate::tls;
+
+/// How long a connection that ends may take to read what was sent last. After it the socket is closed in any case.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Memory of control frames kept from one flush to the next: enough for steady traffic, little enough for an idle connection.
+const CONTROL_KEPT_BYTES: usize = 512;
+
+/// What a connection needs from its shard while it works.
+pub(crate) struct Context<'a, S: Service> {
+    pub(crate) service: &'a mut S,
+    pub(crate) builtin: &'a Builtin,
+    pub(crate) now: &'a Now,
+    /// Another core is too far behind: input must wait.
+    pub(crate) congested: bool,
+    pub(crate) message_bytes_max: u32,
+    /// Bytes of one send.
+    pub(crate) send_bytes_max: usize,
+    /// Calls with a deadline, told to the shard.
+    pub(crate) deadlines: &'a mut Vec<(Instant, CallId)>,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// What is queued goes out, then our side ends, then the socket closes: when the peer ends too, or at `until`.
+    Ending {
+        until: Instant,
+        peer_ended: bool,
+        output_ended: bool,
+    },
+}
+
+/// What the shard must do with the socket after a flush.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing.
+    Keep,
+    /// Send a FIN and go on reading.
+    EndOutput,
+    /// Close it.
+    Close,
+}
+
+pub(crate) struct Connection {
+    pub(crate) socket: SocketId,
+    pub(crate) peer: Peer,
+    http2: ringgate_http2::Connection,
+    tls: Option<Box<tls::Session>>,
+    calls: Vec<Option<Box<Call>>>,
+    /// Calls with something to send, in turn.
+    ready: VecDeque<StreamKey>,
+    phase: Phase,
+    /// In the shard's list of connections to flush.
+    pub(crate) listed: bool,
+    draining: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        socket: SocketId,
+        peer: Peer,
+        http2: ringgate_http2::Connection,
+        tls: Option<Box<tls::Session>>,
+    ) -> Connection {
+        Connection {
+            socket,
+            peer,
+            http2,
+            tls,
+            calls: Vec::new(),
+            ready: VecDeque::new(),
+            phase: Phase::Open,
+            listed: false,
+            draining: false,
+        }
+    }
+
+    /// Takes bytes from the socket.
+    pub(crate) fn received<S: Service>(&mut self, bytes: &[u8], cx: &mut Context<'_, S>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let Some(mut tls) = self.tls.take() else { return self.plaintext(bytes, cx) };
+        let result = tls.receive(bytes, |plaintext, certificate| {
+            if self.peer.certificate.is_none() {
+                self.peer.certificate = certificate;
+            }
+            self.plaintext(plaintext, cx);
+        });
+        self.tls = Some(tls);
+        match result {
+            Ok(tls::Input::More) => {}
+            Ok(tls::Input::Ended) => self.end(Closing::Lost, cx),
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.address, %error, "TLS failed");
+                self.end(Closing::Lost, cx);
+            }
+        }
+    }
+
+    fn plaintext<S: Service>(&mut self, mut input: &[u8], cx: &mut Context<'_, S>) {
+        while self.phase == Phase::Open {
+            match self.http2.receive(&mut input, cx.now.mono) {
+                Ok(Some(event)) => self.event(event, cx),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer.address, %error, "HTTP/2 connection error");
+                    self.end(Closing::Lost, cx);
+                }
+            }
+        }
+    }
+
+    fn event<S: Service>(&mut self, event: Event<'_>, cx: &mut Context<'_, S>) {
+        match event {
+            Event::Data { key, payload, end_stream, .. } => self.data(key, payload, end_stream, cx),
+            Event::Headers { key, headers, end_stream, .. } => self.request(key, headers, end_stream, cx),
+            Event::Trailers { key, .. } => self.input_end(key, cx),
+            Event::Reset { key, .. } => {
+                self.call_over(key.index(), Closing::Orderly, cx);
+                self.http2.forget(key);
+            }
+            Event::Writable { key: Some(key) } => self.list(key),
+            Event::Writable { key: None } => self.list_all(),
+            _ => {}
+        }
+    }
+
+    fn data<S: Service>(
+        &mut self,
+        key: StreamKey,
+        payload: &[u8],
+        end_stream: bool,
+        cx: &mut Context<'_, S>,
+    ) {
+        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else {
+            return self.http2.release(key, payload.len());
+        };
+        match call.data(payload, cx.congested, cx.service, cx.now) {
+            Taken::Consumed(bytes) => self.http2.release(key, bytes),
+            Taken::Held(_) => {}
+        }
+        if end_stream {
+            call.input_end(cx.service, cx.now);
+        }
+        // Streams of the service say for themselves when they have something to send.
+        if !matches!(call.kind, Kind::Stream(_)) || call.is_ending() {
+            self.list(key);
+        }
+    }
+
+    fn input_end<S: Service>(&mut self, key: StreamKey, cx: &mut Context<'_, S>) {
+        if let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) {
+            call.input_end(cx.service, cx.now);
+            self.list(key);
+        }
+    }
+
+    fn request<S: Service>(
+        &mut self,
+        key: StreamKey,
+        headers: HeaderList,
+        end_stream: bool,
+        cx: &mut Context<'_, S>,
+    ) {
+        let id = self.call_id(key);
+        let (call, headers) = match builtin::plain_http(&headers) {
+            Some(reply) => reply_call(key, reply),
+            None => match Request::parse(headers) {
+                Ok(request) => self.grpc_call(key, &request, cx),
+                Err(refusal) => {
+                    let reply = refusal.reply();
+                    reply_call(key, reply)
+                }
+            },
+        };
+        let Some(mut call) = call else {
+            send_headers(&mut self.http2, key, &headers, true);
+            if !end_stream {
+                self.http2.reset(key, ErrorCode::NO_ERROR);
+            }
+            return self.http2.forget(key);
+        };
+        send_headers(&mut self.http2, key, &headers, false);
+        if let Some(deadline) = call.deadline {
+            cx.deadlines.push((deadline, id));
+        }
+        if end_stream {
+            call.input_end(cx.service, cx.now);
+        }
+        let index = key.index();
+        if self.calls.len() <= index {
+            self.calls.resize_with(index + 1, || None);
+        }
+        self.calls[index] = Some(Box::new(call));
+        self.list(key);
+    }
+
+    /// The call for a gRPC request, or `None` where the returned headers are the whole answer.
+    fn grpc_call<S: Service>(
+        &mut self,
+        key: StreamKey,
+        request: &Request,
+        cx: &mut Context<'_, S>,
+    ) -> (Option<Call>, HeaderList) {
+        let deadline = request.timeout.map(|timeout| cx.now.mono + timeout);
+        let answer = match cx.builtin.call(request) {
+            Some(handler) => Answer::Handler(handler),
+            None => cx.service.call(self.call_id(key), request, &self.peer, cx.now),
+        };
+        let mut headers = response::headers(Encoding::Identity);
+        let kind = match answer {
+            Answer::Refuse(status) => return (None, response::trailers_only(&status)),
+            Answer::Stream(tag) => Kind::Stream(tag),
+            Answer::Handler(mut handler) => {
+                if handler.compresses() {
+                    headers = response::headers(Encoding::Gzip);
+                }
+                handler.initial_metadata().iter().for_each(|(name, value)| headers.push(name, value));
+                Kind::Handler { handler, queue: VecDeque::new() }
+            }
+        };
+        (Some(Call::new(key, kind, cx.message_bytes_max, request.encoding, deadline)), headers)
+    }
+
+    fn call_id(&self, key: StreamKey) -> CallId {
+        CallId { connection: self.socket.index() as u32, stream: key.index() as u32 }
+    }
+
+    /// Notes that a call has something to send.
+    fn list(&mut self, key: StreamKey) {
+        if let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut)
+            && !std::mem::replace(&mut call.listed, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn list_all(&mut self) {
+        for call in self.calls.iter_mut().flatten() {
+            if !std::mem::replace(&mut call.listed, true) {
+                self.ready.push_back(call.key);
+            }
+        }
+    }
+
+    /// The key of the call in an entry.
+    fn key(&self, stream: u32) -> Option<StreamKey> {
+        Some(self.calls.get(stream as usize)?.as_ref()?.key)
+    }
+
+    /// Notes that the call of a service has something to send.
+    pub(crate) fn call_ready(&mut self, stream: u32) {
+        if let Some(key) = self.key(stream) {
+            self.list(key);
+        }
+    }
+
+    /// Goes on with the input of a call that was paused.
+    pub(crate) fn call_resumed<S: Service>(&mut self, stream: u32, cx: &mut Context<'_, S>) {
+        if let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) {
+            let consumed = call.resume(cx.service, cx.now);
+            let key = call.key;
+            self.http2.release(key, consumed);
+            self.list(key);
+        }
+    }
+
+    /// Calls that were paused, for whatever reason.
+    pub(crate) fn paused_calls(&self) -> impl Iterator<Item = u32> + '_ {
+        let calls = self.calls.iter().enumerate();
+        calls.filter(|(_, call)| call.as_ref().is_some_and(|call| call.paused)).map(|(index, _)| index as u32)
+    }
+
+    /// Ends a call whose deadline has passed.
+    pub(crate) fn call_expired<S: Service>(&mut self, stream: u32, cx: &mut Context<'_, S>) {
+        let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) else { return };
+        if call.deadline.is_some_and(|deadline| deadline <= cx.now.mono) {
+            let status = Status::new(Code::DeadlineExceeded, "the deadline of the call (grpc-timeout) has passed");
+            call.fail(status, cx.service, cx.now);
+            self.call_ready(stream);
+        }
+    }
+
+    /// Asks calls that wait for news whether there are any.
+    pub(crate) fn poll_calls(&mut self) {
+        for stream in 0..self.calls.len() {
+            if self.calls[stream].as_mut().is_some_and(|call| call.wants_poll() && call.poll()) {
+                self.call_ready(stream as u32);
+            }
+        }
+    }
+
+    /// The peer will send no more, or the connection broke.
+    pub(crate) fn peer_ended<S: Service>(&mut self, cx: &mut Context<'_, S>) {
+        self.end(Closing::Lost, cx);
+        if let Phase::Ending { peer_ended, .. } = &mut self.phase {
+            *peer_ended = true;
+        }
+    }
+
+    /// Ends the connection: all calls are over, what is queued of HTTP/2 control goes out, then it closes.
+    pub(crate) fn end<S: Service>(&mut self, how: Closing, cx: &mut Context<'_, S>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.phase =
+            Phase::Ending { until: cx.now.mono + LINGER, peer_ended: false, output_ended: false };
+        for index in 0..self.calls.len() {
+            self.call_over(index, how, cx);
+        }
+        self.ready.clear();
+    }
+
+    fn call_over<S: Service>(&mut self, index: usize, how: Closing, cx: &mut Context<'_, S>) {
+        if let Some(call) = self.calls.get_mut(index).and_then(Option::take)
+            && let Kind::Stream(tag) = call.kind
+        {
+            cx.service.closed(tag, how, cx.now);
+        }
+    }
+
+    /// Starts an orderly end: no new calls; the connection closes when those it has are over.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+        self.http2.drain();
+    }
+
+    /// Ends what is left of a draining connection.
+    pub(crate) fn drain_over<S: Service>(&mut self, cx: &mut Context<'_, S>) {
+        let status = Status::new(Code::Unavailable, "the gateway is shutting down; connect again");
+        for call in self.calls.iter_mut().flatten() {
+            call.fail(status.clone(), cx.service, cx.now);
+        }
+        self.list_all();
+    }
+
+    /// Does what time asks for. To be called every few hundred milliseconds.
+    pub(crate) fn tick<S: Service>(&mut self, cx: &mut Context<'_, S>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if self.http2.next_deadline().is_some_and(|deadline| deadline <= cx.now.mono)
+            && let Err(error) = self.http2.tick(cx.now.mono)
+        {
+            tracing::debug!(peer = %self.peer.address, %error, "connection timed out");
+            self.end(Closing::Lost, cx);
+        }
+        self.calls.iter_mut().flatten().for_each(|call| call.release_idle());
+    }
+
+    /// Whether the time that an ending connection may take has passed.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Ending { until, .. } if until <= now)
+    }
+
+    /// Whether there is something to do for a flush.
+    pub(crate) fn wants_flush(&self) -> bool {
+        !self.ready.is_empty()
+            || self.http2.wants_write()
+            || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+            || self.phase != Phase::Open
+            || self.draining
+    }
+
+    /// Gathers what there is to send, in `buffer`. Nothing may be in flight.
+    pub(crate) fn flush<S: Service>(&mut self, buffer: &mut SendBuffer, cx: &mut Context<'_, S>) -> Then {
+        let Some(mut tls) = self.tls.take() else {
+            self.gather(buffer, cx);
+            return self.then(buffer.is_empty());
+        };
+        if !tls.is_handshaking() {
+            let mut plaintext = tls.take_scratch();
+            self.gather(&mut plaintext, cx);
+            tls.encrypt(plaintext);
+        }
+        let idle = self.phase != Phase::Open && !self.http2.wants_write();
+        if idle {
+            tls.close_notify();
+        }
+        tls.write_to(buffer);
+        self.tls = Some(tls);
+        self.then(buffer.is_empty())
+    }
+
+    fn then(&mut self, nothing_to_send: bool) -> Then {
+        match &mut self.phase {
+            Phase::Open if self.draining && nothing_to_send && self.calls.iter().all(Option::is_none) => {
+                self.phase = Phase::Ending {
+                    until: Instant::now() + LINGER,
+                    peer_ended: false,
+                    output_ended: true,
+                };
+                Then::EndOutput
+            }
+            Phase::Ending { peer_ended: true, .. } if nothing_to_send => Then::Close,
+            Phase::Ending { output_ended, .. } if nothing_to_send && !*output_ended => {
+                *output_ended = true;
+                Then::EndOutput
+            }
+            _ => Then::Keep,
+        }
+    }
+
+    fn gather<S: Service>(&mut self, buffer: &mut impl Gather, cx: &mut Context<'_, S>) {
+        self.control(buffer);
+        // Each call gets its turn; one that could say more goes to the end of the line.
+        for _ in 0..self.ready.len() {
+            if buffer.len() >= cx.send_bytes_max || buffer.is_full() {
+                break;
+            }
+            let Some(key) = self.ready.pop_front() else { break };
+            self.gather_call(key, buffer, cx);
+        }
+        self.control(buffer);
+    }
+
+    /// Control frames, among them headers and trailers.
+    fn control(&mut self, buffer: &mut impl Gather) {
+        let output = self.http2.output();
+        if !output.is_empty() {
+            buffer.copy(output);
+            if output.capacity() > CONTROL_KEPT_BYTES { *output = BytesMut::new() } else { output.clear() }
+        }
+    }
+
+    fn gather_call<S: Service>(
+        &mut self,
+        key: StreamKey,
+        buffer: &mut impl Gather,
+        cx: &mut Context<'_, S>,
+    ) {
+        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else { return };
+        call.listed = false;
+        let frame_max = self.http2.max_frame_size();
+        loop {
+            let room = self.http2.send_capacity(key).min(frame_max);
+            if buffer.len() >= cx.send_bytes_max || buffer.is_full() {
+                call.listed = true;
+                self.ready.push_back(key);
+                return;
+            }
+            if room == 0 {
+                // A window is used up, or there is nothing to send anyway: Writable lists the call again. An end without a
+                // body needs no window.
+                if call.is_empty(cx.service) {
+                    break;
+                }
+                return;
+            }
+            let mut pieces: smallvec::SmallVec<[Bytes; 16]> = smallvec::SmallVec::new();
+            let mut len = 0;
+            while len < room && pieces.len() < pieces.inline_size() {
+                let Some(piece) = call.pull(room - len, cx.service) else { break };
+                len += piece.len();
+                pieces.push(piece);
+            }
+            if len == 0 {
+                break;
+            }
+            let end_stream = call.ends_with_body();
+            buffer.copy(&self.http2.data(key, len, end_stream));
+            pieces.into_iter().for_each(|piece| buffer.share(piece));
+            if end_stream {
+                return self.call_done(key, cx);
+            }
+        }
+        if let Some(trailers) = call.end(cx.service) {
+            send_headers(&mut self.http2, key, &trailers, true);
+            self.call_done(key, cx);
+        }
+    }
+
+    /// The response is complete.
+    fn call_done<S: Service>(&mut self, key: StreamKey, cx: &mut Context<'_, S>) {
+        let input_ended = self.calls[key.index()].as_ref().is_some_and(|call| call.input_ended);
+        self.call_over(key.index(), Closing::Orderly, cx);
+        if !input_ended {
+            // RFC 9113 section 8.1: the server needs no more of the request.
+            self.http2.reset(key, ErrorCode::NO_ERROR);
+        }
+        self.http2.forget(key);
+    }
+}
+
+/// The call for an answer that is no gRPC, or `None` where its headers are all of it.
+fn reply_call(key: StreamKey, reply: Reply) -> (Option<Call>, HeaderList) {
+    let body = Bytes::from_static(reply.body);
+    let call =
+        (!body.is_empty()).then(|| Call::new(key, Kind::Reply { body }, 0, Encoding::Identity, None));
+    (call, reply.headers)
+}
+
+fn send_headers(
+    http2: &mut ringgate_http2::Connection,
+    key: StreamKey,
+    headers: &HeaderList,
+    end_stream: bool,
+) {
+    let headers: smallvec::SmallVec<[Header<'_>; 16]> = headers.iter().collect();
+    http2.send_headers(key, &headers, end_stream);
+}
+
+/// Where bytes to send are gathered: in a send, or in plaintext to encrypt.
+pub(crate) trait Gather {
+    fn copy(&mut self, bytes: &[u8]);
+    fn share(&mut self, bytes: Bytes);
+    fn len(&self) -> usize;
+    fn is_full(&self) -> bool;
+}
+
+impl Gather for SendBuffer {
+    fn copy(&mut self, bytes: &[u8]) {
+        self.copy(bytes);
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        self.share(bytes);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full()
+    }
+}
+
+impl Gather for Vec<u8> {
+    fn copy(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        self.extend_from_slice(&bytes);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}

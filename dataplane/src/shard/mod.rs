@@ -1,0 +1,518 @@
+//! One core: its ring, its connections, and the loop that drives them.
+//!
+//! ```text
+//!   each turn:  completions ─► connections ─► calls ─► service
+//!               other cores ──────────────────────────►│
+//!               timers ───────────────────────────────►│
+//!               service ─► other cores
+//!               service ─► ready calls ─► connections ─► one send each ─► one io_uring_enter
+//! ```
+//!
+//! # Invariants worth naming
+//!
+//! * A connection is flushed at most once per turn and has at most one send in flight.
+//! * Nothing here waits for a client. What cannot be sent stays in the service's queue, which is bounded.
+//! * Within a turn everything that arrived is taken in before anything is sent, so that what belongs together goes out together.
+
+mod builtin;
+mod call;
+mod clock;
+mod connection;
+mod deadlines;
+mod service;
+mod spin;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use glommio::io::PollableFd;
+use glommio::timer::Timer;
+use ringgate_uring::{Completion, ListenerId, Ring, SocketId, WakeFd};
+use ringgate_grpc::reflection::ReflectionError;
+use rustls::ServerConfig;
+
+pub use service::{Answer, CallId, Closing, Flow, Handler, Now, Peer, Service, StreamTag};
+
+use crate::mesh::Port;
+use crate::observe::{Command, CoreReport, Inbox, ShardCounters};
+use crate::tls;
+use builtin::Builtin;
+use clock::Clock;
+use connection::{Connection, Context, Then};
+use deadlines::Deadlines;
+use spin::Spin;
+
+/// Connections are looked at for timeouts in slices, one slice per sweep, so that twenty thousand of them cost no turn more than
+/// some microseconds. Every connection is seen each `SWEEP_EVERY * SWEEP_SLICES`, which is the precision of their timeouts.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
+const SWEEP_SLICES: usize = 10;
+/// Turns after which the executor's other tasks get their chance.
+const TURNS_BEFORE_YIELD: u32 = 64;
+/// How long accepting rests after the process ran out of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Settings of a shard.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// HTTP/2 settings and limits.
+    pub http2: Arc<ringgate_http2::Config>,
+    /// Largest gRPC message taken, in bytes.
+    pub message_bytes_max: u32,
+    /// Bytes gathered in one send to one connection. More would delay the others and pin more for a reader that stalls.
+    pub send_bytes_max: usize,
+    /// How long to look for work before parking.
+    pub spin: Duration,
+    /// Never park.
+    pub busy_poll: bool,
+    /// TLS, where the listener has it.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// gRPC services that reflection lists and health speaks for, besides its own.
+    pub services: Vec<&'static str>,
+}
+
+/// What a connection may use of its shard. A macro, as it borrows fields apart from the connection's and the ring's.
+macro_rules! context {
+    ($shard:ident) => {
+        Context {
+            service: &mut $shard.service,
+            builtin: &$shard.builtin,
+            now: &$shard.now,
+            congested: $shard.congested,
+            message_bytes_max: $shard.config.message_bytes_max,
+            send_bytes_max: $shard.config.send_bytes_max,
+            deadlines: &mut $shard.new_deadlines,
+        }
+    };
+}
+
+/// One core of the gateway. See the module's documentation.
+pub struct Shard<S: Service> {
+    config: ShardConfig,
+    ring: Ring,
+    service: S,
+    builtin: Builtin,
+    connections: Vec<Option<Box<Connection>>>,
+    /// Connections with something to send.
+    dirty: Vec<u32>,
+    deadlines: Deadlines,
+    new_deadlines: Vec<(Instant, CallId)>,
+    port: Port<S::Message>,
+    inbox: Inbox,
+    clock: Clock,
+    now: Now,
+    spin: Spin,
+    next_sweep: Instant,
+    sweep_slice: usize,
+    accept_rest: Option<(Instant, ListenerId)>,
+    /// Calls wait because another core is too far behind.
+    congested: bool,
+    counters: ShardCounters,
+    draining: Option<Instant>,
+}
+
+impl<S: Service> Shard<S> {
+    /// Puts a shard together on the thread that will run it.
+    ///
+    /// # Errors
+    /// `config.services` names one that the descriptor set does not have.
+    pub fn new(
+        config: ShardConfig,
+        ring: Ring,
+        service: S,
+        port: Port<S::Message>,
+        inbox: Inbox,
+    ) -> Result<Shard<S>, ReflectionError> {
+        port.set_waker(ring.wake_fd().waker());
+        let mut clock = Clock::new();
+        let now = clock.now();
+        Ok(Shard {
+            spin: Spin::new(config.spin, config.busy_poll),
+            builtin: Builtin::new(&config.services)?,
+            config,
+            ring,
+            service,
+            connections: Vec::new(),
+            dirty: Vec::new(),
+            deadlines: Deadlines::default(),
+            new_deadlines: Vec::new(),
+            port,
+            inbox,
+            clock,
+            next_sweep: now.mono,
+            now,
+            sweep_slice: 0,
+            accept_rest: None,
+            congested: false,
+            counters: ShardCounters::default(),
+            draining: None,
+        })
+    }
+
+    /// Serves `listener` until told to stop.
+    ///
+    /// # Errors
+    /// The ring failed for good.
+    pub async fn run(mut self, listener: std::net::TcpListener) -> Result<(), ringgate_uring::Error> {
+        self.ring.listen(listener);
+        let wake = match PollableFd::new(self.ring.wake_fd()) {
+            Ok(wake) => wake,
+            Err(error) => return Err(ringgate_uring::Error::Enter(std::io::Error::other(error.to_string()))),
+        };
+        let mut idle_since: Option<Instant> = None;
+        for turn in 1u32.. {
+            let worked = self.turn()?;
+            if self.is_finished() {
+                break;
+            }
+            if turn.is_multiple_of(TURNS_BEFORE_YIELD) {
+                glommio::yield_if_needed().await;
+            }
+            if worked {
+                if idle_since.take().is_some() {
+                    self.spin.found_work();
+                }
+                continue;
+            }
+            let since = *idle_since.get_or_insert(self.now.mono);
+            if self.spin.never_parks() || self.port.has_waiting() {
+                std::hint::spin_loop();
+                continue;
+            }
+            if self.now.mono.duration_since(since) >= self.spin.budget() {
+                idle_since = None;
+                self.spin.found_nothing();
+                self.park(&wake).await?;
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of the loop. Whether there was anything to do.
+    fn turn(&mut self) -> Result<bool, ringgate_uring::Error> {
+        self.now = self.clock.now();
+        let mut worked = self.completions();
+        worked |= self.from_other_cores();
+        worked |= self.timers();
+        worked |= self.commands();
+        worked |= !self.dirty.is_empty();
+        if !worked {
+            // Reaps what has become ready meanwhile; without a system call where nothing has.
+            self.ring.submit()?;
+            return Ok(false);
+        }
+        self.resume_calls();
+        self.service.turn_end(&self.now);
+        self.to_other_cores();
+        self.flush_connections();
+        self.counters.turns += 1;
+        self.ring.submit()?;
+        Ok(true)
+    }
+
+    fn completions(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(completion) = self.ring.next_completion() {
+            worked = true;
+            match completion {
+                Completion::Received(received) => {
+                    self.counters.receives += 1;
+                    let bytes = self.ring.bytes(&received);
+                    self.counters.received_bytes += bytes.len() as u64;
+                    let index = received.socket.index();
+                    if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
+                        let mut cx = context!(self);
+                        connection.received(bytes, &mut cx);
+                        if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
+                            self.dirty.push(index as u32);
+                        }
+                    }
+                    self.ring.consumed(received);
+                }
+                Completion::Sent { socket, result } => self.sent(socket, result),
+                Completion::Accepted { socket, peer, .. } => self.accepted(socket, peer),
+                Completion::AcceptFailed { listener, error, stopped } => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    self.counters.accept_failures += 1;
+                    if stopped && self.draining.is_none() {
+                        self.accept_rest = Some((self.now.mono + ACCEPT_REST, listener));
+                    }
+                }
+                Completion::Ended { socket, .. } => {
+                    self.with(socket.index(), |connection, cx| connection.peer_ended(cx));
+                }
+                Completion::Closed { socket } => {
+                    self.connections[socket.index()] = None;
+                    self.counters.connections_closed += 1;
+                }
+            }
+        }
+        if !self.new_deadlines.is_empty() {
+            self.deadlines.extend(self.new_deadlines.drain(..));
+        }
+        worked
+    }
+
+    fn accepted(&mut self, socket: SocketId, address: std::net::SocketAddr) {
+        self.counters.connections_accepted += 1;
+        let tls = match &self.config.tls {
+            None => None,
+            Some(config) => match tls::Session::new(config.clone()) {
+                Ok(session) => Some(Box::new(session)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot start TLS");
+                    return self.ring.close(socket);
+                }
+            },
+        };
+        let peer = Peer { address, encrypted: tls.is_some(), certificate: None };
+        let http2 = ringgate_http2::Connection::server(self.config.http2.clone(), self.now.mono);
+        let index = socket.index();
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        self.connections[index] = Some(Box::new(Connection::new(socket, peer, http2, tls)));
+        self.ring.receive(socket);
+        self.list(index);
+    }
+
+    fn sent(&mut self, socket: SocketId, result: std::io::Result<usize>) {
+        self.counters.sends += 1;
+        match result {
+            Ok(bytes) => {
+                self.counters.sent_bytes += bytes as u64;
+                let connection = self.connections.get(socket.index()).and_then(Option::as_ref);
+                if connection.is_some_and(|connection| connection.wants_flush()) {
+                    self.list(socket.index());
+                }
+            }
+            // The connection is broken. What arrived before is taken in still, then receiving ends too.
+            Err(_) => self.with(socket.index(), |connection, cx| connection.peer_ended(cx)),
+        }
+    }
+
+    /// Lets a connection work, and flushes it at the end of the turn.
+    fn with(&mut self, index: usize, work: impl FnOnce(&mut Connection, &mut Context<'_, S>)) {
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
+        let mut cx = context!(self);
+        work(connection, &mut cx);
+        if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
+            self.dirty.push(index as u32);
+        }
+    }
+
+    fn list(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut)
+            && !std::mem::replace(&mut connection.listed, true)
+        {
+            self.dirty.push(index as u32);
+        }
+    }
+
+    fn from_other_cores(&mut self) -> bool {
+        let (service, now) = (&mut self.service, &self.now);
+        self.port.receive(|from, message| service.receive(from, message, now))
+    }
+
+    fn to_other_cores(&mut self) {
+        while let Some((core, message)) = self.service.next_outbound() {
+            self.counters.core_messages += 1;
+            self.port.send(core, message);
+        }
+        self.port.flush();
+        let congested = self.port.is_congested();
+        if self.congested && !congested {
+            self.congested = false;
+            self.resume_all();
+        }
+        self.congested = congested;
+    }
+
+    fn resume_calls(&mut self) {
+        while let Some(call) = self.service.next_resumed() {
+            self.with(call.connection as usize, |connection, cx| connection.call_resumed(call.stream, cx));
+        }
+    }
+
+    /// Goes on with every call that waits. The service pauses those again that still have to wait for it.
+    fn resume_all(&mut self) {
+        for index in 0..self.connections.len() {
+            let Some(connection) = &self.connections[index] else { continue };
+            let paused: Vec<u32> = connection.paused_calls().collect();
+            for stream in paused {
+                self.with(index, |connection, cx| connection.call_resumed(stream, cx));
+            }
+        }
+    }
+
+    fn flush_connections(&mut self) {
+        while let Some(call) = self.service.next_ready() {
+            let index = call.connection as usize;
+            if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
+                connection.call_ready(call.stream);
+                if !std::mem::replace(&mut connection.listed, true) {
+                    self.dirty.push(index as u32);
+                }
+            }
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.flush(index as usize);
+        }
+        // What listed itself while others were flushed waits for the next turn.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn flush(&mut self, index: usize) {
+        let Some(connection) = self.connections[index].as_mut() else { return };
+        connection.listed = false;
+        if self.ring.is_sending(connection.socket) {
+            // Its completion lists the connection again.
+            return;
+        }
+        let mut buffer = self.ring.send_buffer();
+        let mut cx = context!(self);
+        let then = connection.flush(&mut buffer, &mut cx);
+        let socket = connection.socket;
+        if buffer.is_empty() {
+            self.ring.recycle(buffer);
+        } else {
+            self.ring.send(socket, buffer);
+        }
+        match then {
+            Then::Keep => {}
+            Then::EndOutput => self.ring.end_output(socket),
+            Then::Close => self.ring.close(socket),
+        }
+    }
+
+    fn timers(&mut self) -> bool {
+        let now = self.now.mono;
+        let mut worked = false;
+        if self.service.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.service.tick(&self.now);
+            worked = true;
+        }
+        while let Some(call) = self.deadlines.pop_due(now) {
+            self.with(call.connection as usize, |connection, cx| connection.call_expired(call.stream, cx));
+            worked = true;
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            worked |= self.sweep();
+        }
+        if let Some((at, listener)) = self.accept_rest
+            && at <= now
+        {
+            self.accept_rest = None;
+            self.ring.resume_accept(listener);
+            worked = true;
+        }
+        worked
+    }
+
+    /// Looks at one slice of the connections.
+    fn sweep(&mut self) -> bool {
+        let slice = self.sweep_slice;
+        self.sweep_slice = (slice + 1) % SWEEP_SLICES;
+        let mut worked = false;
+        let over = self.draining.is_some_and(|deadline| deadline <= self.now.mono);
+        for index in (slice..self.connections.len()).step_by(SWEEP_SLICES) {
+            let Some(connection) = &self.connections[index] else { continue };
+            if connection.is_overdue(self.now.mono) {
+                let socket = connection.socket;
+                self.ring.abort(socket);
+                worked = true;
+                continue;
+            }
+            let listed = self.dirty.len();
+            self.with(index, |connection, cx| {
+                connection.tick(cx);
+                connection.poll_calls();
+                if over {
+                    connection.drain_over(cx);
+                }
+            });
+            worked |= self.dirty.len() > listed;
+        }
+        worked
+    }
+
+    fn commands(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(command) = self.inbox.take() {
+            worked = true;
+            match command {
+                Command::Report(reply) => {
+                    // The one who asked may have given up.
+                    let _ = reply.try_send(self.report());
+                }
+                Command::Drain(patience) => self.drain(patience),
+            }
+        }
+        worked
+    }
+
+    fn report(&self) -> CoreReport {
+        let mut counts = self.counters.counts();
+        counts.push(("connections", u64::from(self.ring.sockets_open())));
+        counts.extend(self.service.counts());
+        CoreReport { core: self.port.core(), counts, details: self.service.details() }
+    }
+
+    fn drain(&mut self, patience: Duration) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(self.now.mono + patience);
+        self.ring.stop_listening();
+        self.builtin.stop_serving();
+        self.service.drain(patience, &self.now);
+        for index in 0..self.connections.len() {
+            self.with(index, |connection, _| connection.drain());
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.draining.is_some() && self.ring.sockets_open() == 0
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn next_deadline(&self) -> Option<Instant> {
+        let sweep = (self.ring.sockets_open() > 0).then_some(self.next_sweep);
+        let accept = self.accept_rest.map(|(at, _)| at);
+        [self.service.next_deadline(), self.deadlines.next(), sweep, accept].into_iter().flatten().min()
+    }
+
+    async fn park(&mut self, wake: &PollableFd<WakeFd>) -> Result<(), ringgate_uring::Error> {
+        self.port.falling_asleep();
+        if self.port.has_incoming() || self.inbox.has_command() || !self.ring.prepare_park()? {
+            self.port.awake();
+            return Ok(());
+        }
+        self.counters.parks += 1;
+        let readable = async {
+            // Failing means the executor is going down; the loop finds out by itself.
+            let _ = wake.readable().await;
+        };
+        match self.next_deadline() {
+            None => readable.await,
+            Some(deadline) => {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                if !rest.is_zero() {
+                    futures_lite::future::or(readable, async {
+                        Timer::new(rest).await;
+                    })
+                    .await;
+                }
+            }
+        }
+        self.ring.unpark();
+        self.port.awake();
+        Ok(())
+    }
+}

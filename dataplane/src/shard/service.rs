@@ -1,0 +1,167 @@
+//! What a shard serves: the seam between one core's connections and what the gRPC calls on them mean.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ringgate_grpc::{Message, Request, Status};
+
+/// A moment, read once per loop turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For durations and deadlines.
+    pub mono: Instant,
+    /// For people and other machines: nanoseconds since 1970.
+    pub unix_nanos: u64,
+}
+
+/// A gRPC call of a shard, named by where it lives. Void as soon as [`Service::closed`] was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallId {
+    /// The connection's entry.
+    pub connection: u32,
+    /// The HTTP/2 stream's entry.
+    pub stream: u32,
+}
+
+/// A stream of the service, named by the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamTag(pub u64);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Transport address.
+    pub address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    /// The client's verified certificate (DER), where it showed one.
+    pub certificate: Option<Bytes>,
+}
+
+/// How a call is answered.
+pub enum Answer {
+    /// It is a stream of the service, which gets its messages through the methods of [`Service`].
+    Stream(StreamTag),
+    /// It is a call that looks after itself.
+    Handler(Box<dyn Handler>),
+    /// It ends at once.
+    Refuse(Status),
+}
+
+/// Whether a stream's input may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// It may.
+    Continue,
+    /// Not before [`Service::next_resumed`] names the call. Until then its input waits, bounded by the HTTP/2 window.
+    Pause,
+}
+
+/// How a stream of the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The client said so.
+    Orderly,
+    /// The connection broke.
+    Lost,
+}
+
+/// What one core of a gateway does with the calls made to it. All methods run on that core; none may block.
+pub trait Service: 'static {
+    /// What cores tell each other.
+    type Message: Send + 'static;
+
+    /// A call begins.
+    fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
+
+    /// A message arrived on a stream.
+    fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow;
+
+    /// Something that can be no message arrived on a stream; `status` says what. The shard ends the stream with it after what is
+    /// queued, and tells [`closed`](Service::closed) then.
+    fn broken(&mut self, stream: StreamTag, status: &Status, now: &Now);
+
+    /// The client will send no more on a stream.
+    fn half_closed(&mut self, stream: StreamTag, now: &Now);
+
+    /// A stream is gone; its tag is void.
+    fn closed(&mut self, stream: StreamTag, how: Closing, now: &Now);
+
+    /// Everything that arrived in this turn has been told.
+    fn turn_end(&mut self, now: &Now);
+
+    /// A call that has something to send, or its end, since last asked.
+    fn next_ready(&mut self) -> Option<CallId>;
+
+    /// The next bytes to send on a stream, at most `bytes_max` of them; `None` when there are none now.
+    fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes>;
+
+    /// Whether [`pull`](Service::pull) has nothing now.
+    fn is_empty(&self, stream: StreamTag) -> bool;
+
+    /// How a stream ends, once [`pull`](Service::pull) has nothing more; `None` while it goes on.
+    fn end(&mut self, stream: StreamTag) -> Option<Status>;
+
+    /// A call whose input may go on.
+    fn next_resumed(&mut self) -> Option<CallId>;
+
+    /// A message to another core.
+    fn next_outbound(&mut self) -> Option<(usize, Self::Message)>;
+
+    /// A message from another core.
+    fn receive(&mut self, from: usize, message: Self::Message, now: &Now);
+
+    /// When [`tick`](Service::tick) is due.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// Does what is due.
+    fn tick(&mut self, now: &Now);
+
+    /// The node is about to stop: tells everyone.
+    fn drain(&mut self, deadline: Duration, now: &Now);
+
+    /// Counts for the operator.
+    fn counts(&self) -> Vec<(&'static str, u64)>;
+
+    /// Its sessions for the operator, each as JSON. Called rarely.
+    fn details(&self) -> Vec<serde_json::Value>;
+}
+
+/// A call off the hot path that looks after itself: health, reflection, tests of others.
+pub trait Handler {
+    /// Metadata to send with the response headers.
+    fn initial_metadata(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        Vec::new()
+    }
+
+    /// Whether responses may be compressed with gzip.
+    fn compresses(&self) -> bool {
+        false
+    }
+
+    /// A message arrived. Responses, framed as gRPC messages, are appended to `out`.
+    ///
+    /// # Errors
+    /// The status that the call ends with, after `out`.
+    fn message(&mut self, message: Message<'_>, out: &mut Vec<Bytes>) -> Result<(), Status>;
+
+    /// The client will send no more. `Some` ends the call, after `out`.
+    fn half_closed(&mut self, out: &mut Vec<Bytes>) -> Option<Status>;
+
+    /// Metadata to send with the trailers.
+    fn trailing_metadata(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        Vec::new()
+    }
+
+    /// Whether the call shall be asked for news in each [`poll`](Handler::poll).
+    fn wants_poll(&self) -> bool {
+        false
+    }
+
+    /// Something outside the call may have changed: appends what there is to say.
+    fn poll(&mut self, out: &mut Vec<Bytes>) {
+        let _ = out;
+    }
+}

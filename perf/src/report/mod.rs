@@ -1,0 +1,178 @@
+//! What a run is shown as: a table for people, JSON for programs, `.hgrm` and SVG for latency.
+
+mod hgrm;
+mod svg;
+mod table;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::machine;
+use crate::work::Outcome;
+
+pub use hgrm::hgrm;
+pub use svg::svg;
+pub use table::Table;
+
+/// Everything that a command has measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What it was measured on.
+    pub machine: String,
+    /// The command that measured it.
+    pub command: String,
+    /// One for each kind of work and server.
+    pub results: Vec<Summary>,
+    /// What could not be measured, and why.
+    pub missing: Vec<String>,
+}
+
+impl Report {
+    /// A report of this process' command line.
+    pub fn new(results: Vec<Summary>, missing: Vec<String>) -> Report {
+        let command: Vec<String> = std::env::args().collect();
+        Report {
+            machine: machine::describe(),
+            command: command.join(" "),
+            results,
+            missing,
+        }
+    }
+}
+
+/// The runs of one kind of work against one server.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The work.
+    pub work: String,
+    /// The server.
+    pub server: String,
+    /// How often it ran.
+    pub runs: usize,
+    /// The server's processor time for each message that arrived, nanoseconds.
+    pub cpu_ns_per_message: Option<Spread>,
+    /// The same, divided by the limit's in the same repetition.
+    pub cpu_to_limit: Option<Spread>,
+    /// Messages that arrived in each second.
+    pub per_second: Spread,
+    /// Latency over all runs, microseconds.
+    pub latency_us: Latency,
+    /// Share of the measured time in which the server was on a processor.
+    pub busy: Option<Spread>,
+    /// Resident memory of the server at the end, bytes; the largest of the runs.
+    pub rss_bytes: Option<u64>,
+    /// Messages that never arrived or that the server said it dropped.
+    pub lost: u64,
+    /// Messages that arrived out of order.
+    pub misordered: u64,
+    /// The latencies themselves, nanoseconds.
+    #[serde(skip)]
+    pub histogram: Histogram<u64>,
+}
+
+impl Summary {
+    /// Sums up runs of the same work. At least one.
+    pub fn new(work: String, server: String, outcomes: &[Outcome]) -> Summary {
+        let mut histogram = crate::work::histogram();
+        for outcome in outcomes {
+            histogram
+                .add(&outcome.latency)
+                .expect("all histograms have the same bounds");
+        }
+        Summary {
+            work,
+            server,
+            runs: outcomes.len(),
+            cpu_ns_per_message: Spread::of(outcomes.iter().filter_map(Outcome::cpu_ns_per_message)),
+            cpu_to_limit: None,
+            per_second: Spread::of(outcomes.iter().map(Outcome::per_second)).unwrap_or_default(),
+            latency_us: Latency::of(&histogram),
+            busy: Spread::of(
+                outcomes
+                    .iter()
+                    .filter_map(|run| Some(run.cpu?.as_secs_f64() / run.elapsed.as_secs_f64())),
+            ),
+            rss_bytes: outcomes
+                .iter()
+                .filter_map(|run| Some(run.usage?.1.rss_bytes))
+                .max(),
+            lost: outcomes.iter().map(|run| run.lost).sum(),
+            misordered: outcomes.iter().map(|run| run.misordered).sum(),
+            histogram,
+        }
+    }
+}
+
+/// A median and what lies around it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle value.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some values; `None` when there are none.
+    pub fn of(values: impl Iterator<Item = f64>) -> Option<Spread> {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let upper = values[values.len() / 2];
+        let lower = values[(values.len() - 1) / 2];
+        Some(Spread {
+            median: (lower + upper) / 2.0,
+            min,
+            max,
+        })
+    }
+}
+
+/// Percentiles, microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Half are faster.
+    pub p50: f64,
+    /// Nine of ten are faster.
+    pub p90: f64,
+    /// 99 of 100 are faster.
+    pub p99: f64,
+    /// 999 of 1000 are faster.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Latency {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Latency {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max() as f64 / 1e3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_of_even_and_odd_counts() {
+        assert_eq!(
+            Spread::of([3.0, 1.0, 2.0].into_iter()),
+            Some(Spread {
+                median: 2.0,
+                min: 1.0,
+                max: 3.0
+            })
+        );
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0].into_iter()).unwrap().median, 2.5);
+        assert_eq!(Spread::of(std::iter::empty()), None);
+    }
+}

@@ -1,0 +1,13 @@
+// The packages under test, from target/ext/node where scripts/lib.sh installs them, and the paths of the project.
+
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../../..');
+const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
+export const gatewayBinary = process.env.RINGGATE_DATAPLANE ?? join(target, 'release/ringgate-dataplane');
+
+const installed = createRequire(join(root, 'target/ext/node/'));
+export const grpc = installed('@grpc/grpc-js');
+export const protoLoader = installed('@grpc/proto-loader');

@@ -1,0 +1,11 @@
+"""Where things are."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[4]
+PROTO = ROOT / "proto"
+EXT = ROOT / "target" / "ext"
+STUBS = EXT / "stubs" / "python"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+GATEWAY = Path(os.environ.get("RINGGATE_DATAPLANE", TARGET / "release" / "ringgate-dataplane"))
