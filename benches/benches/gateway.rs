@@ -14,24 +14,26 @@ const TOPICS: usize = 1_000;
 
 /// Routes publishes whose topic changes each time.
 fn route(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("gateway/route to one of");
+    let mut group = criterion.benchmark_group("gateway/route among");
     group.throughput(Throughput::Elements(BATCH as u64));
-    for count in TABLES {
-        let (mut hub, publisher, _) = hub::table(count);
-        let step = count / TOPICS;
-        let publishes: Vec<Vec<u8>> = (0..TOPICS)
-            .map(|number| messages::publish(&hub::topic(number * step), 64))
-            .collect();
-        let mut next = 0;
-        group.bench_function(format!("{count} topics"), |bencher| {
-            bencher.iter(|| {
-                for _ in 0..BATCH {
-                    hub.say(publisher, black_box(&publishes[next]));
-                    next = (next + 1) % TOPICS;
-                }
-                hub.drain()
+    for (how, remembered) in [("remembered", true), ("searched", false)] {
+        for count in TABLES {
+            let (mut hub, publisher, _) = hub::table(count, remembered);
+            let step = count / TOPICS;
+            let publishes: Vec<Vec<u8>> = (0..TOPICS)
+                .map(|number| messages::publish(&hub::topic(number * step), 64))
+                .collect();
+            let mut next = 0;
+            group.bench_function(format!("{count} topics, {how}"), |bencher| {
+                bencher.iter(|| {
+                    for _ in 0..BATCH {
+                        hub.say(publisher, black_box(&publishes[next]));
+                        next = (next + 1) % TOPICS;
+                    }
+                    hub.drain()
+                });
             });
-        });
+        }
     }
     group.finish();
 }
@@ -40,7 +42,7 @@ fn route(criterion: &mut Criterion) {
 fn subscribe(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("gateway/subscribe and unsubscribe beside");
     for count in TABLES {
-        let (mut hub, _, _) = hub::table(count);
+        let (mut hub, _, _) = hub::table(count, true);
         let agent = hub.agent();
         hub.drain();
         let subscribe = messages::subscribe(1, "bench/of/its/own");

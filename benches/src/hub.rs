@@ -12,6 +12,9 @@ use crate::messages;
 /// Bytes pulled from a session at a time: as much as fits a socket's buffer.
 const PULL_BYTES_MAX: usize = 256 * 1024;
 
+/// The least that the gateway's limits allow: room for a few hundred topics.
+const MATCH_CACHE_BYTES_MIN: u64 = 64 * 1024;
+
 /// One core's gateway with its encoder.
 pub struct Hub {
     gateway: Gateway,
@@ -30,11 +33,15 @@ impl Default for Hub {
 impl Hub {
     /// A gateway of one core whose limits do not get in the way of a benchmark.
     pub fn new() -> Hub {
-        let mut config = GatewayConfig::development("bench", CoreId(0), 1, 7, Box::new(|| [7; 16]));
-        config.limits = Limits {
+        Hub::with_limits(Limits {
             subscriptions_max: 1_000_000,
             ..Limits::default()
-        };
+        })
+    }
+
+    fn with_limits(limits: Limits) -> Hub {
+        let mut config = GatewayConfig::development("bench", CoreId(0), 1, 7, Box::new(|| [7; 16]));
+        config.limits = limits;
         let now = Now {
             mono: Instant::now(),
             unix_nanos: 1_700_000_000_000_000_000,
@@ -127,9 +134,17 @@ pub fn fan_out(subscribers: usize) -> (Hub, SessionId) {
     (hub, publisher)
 }
 
-/// A hub with one agent that publishes and one that has `count` subscriptions, each to a topic of its own ([`topic`]).
-pub fn table(count: usize) -> (Hub, SessionId, SessionId) {
-    let mut hub = Hub::new();
+/// A hub with one agent that publishes and one that has `count` subscriptions, each to a topic of its own ([`topic`]). Unless
+/// matches are `remembered`, the memory for them is too small to be of use, so that each publish searches the table.
+pub fn table(count: usize, remembered: bool) -> (Hub, SessionId, SessionId) {
+    let mut limits = Limits {
+        subscriptions_max: 1_000_000,
+        ..Limits::default()
+    };
+    if !remembered {
+        limits.match_cache_bytes_max = MATCH_CACHE_BYTES_MIN;
+    }
+    let mut hub = Hub::with_limits(limits);
     let publisher = hub.agent();
     let subscriber = hub.agent();
     for number in 0..count {

@@ -8,12 +8,20 @@ use ringgate_benches::pipeline::Pipeline;
 const WARM_UP: usize = 200;
 const TURNS: usize = 200;
 
-/// Allocations of [`TURNS`] turns of a warm pipeline.
+/// Allocations of [`TURNS`] turns of a warm pipeline, every one of which delivers everything.
 fn allocations(subscribers: usize, payload_bytes: usize, batch: usize) -> u64 {
     let mut pipeline = Pipeline::new(subscribers, payload_bytes, batch);
-    (0..WARM_UP).for_each(|_| drop(pipeline.turn()));
-    let counted = allocation_counter::measure(|| (0..TURNS).for_each(|_| drop(pipeline.turn())));
-    counted.count_total
+    let mut deliver = |turns: usize| {
+        for _ in 0..turns {
+            let sent = pipeline.turn();
+            assert!(
+                sent > subscribers * payload_bytes * batch,
+                "only {sent} bytes were delivered"
+            );
+        }
+    };
+    deliver(WARM_UP);
+    allocation_counter::measure(|| deliver(TURNS)).count_total
 }
 
 #[test]

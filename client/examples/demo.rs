@@ -110,6 +110,11 @@ fn say(agent: &Agent, what: impl std::fmt::Display, since: Instant) {
     println!("  {:<26} {what:<66} {microseconds:>7} us", agent.name());
 }
 
+/// A payload as people read it.
+fn text(payload: &Bytes) -> String {
+    format!("'{}'", String::from_utf8_lossy(payload))
+}
+
 fn act(title: &str) {
     println!("\n{title}");
 }
@@ -167,14 +172,14 @@ async fn publish_subscribe(stage: &Stage) -> Result<(), Failure> {
     let heard = notification(&mut to_alice).await?;
     say(
         &alice,
-        format!("got {:?} from {}", heard.payload, heard.source),
+        format!("got {} from {}", text(&heard.payload), heard.source),
         start,
     );
     expect("alice's message", heard.payload, Bytes::from("sunny"))?;
     let heard = notification(&mut to_bob).await?;
     say(
         &bob,
-        format!("got {:?} from {}", heard.payload, heard.source),
+        format!("got {} from {}", text(&heard.payload), heard.source),
         start,
     );
     expect("the source", heard.source.as_str(), station.name())?;
@@ -233,8 +238,9 @@ async fn request_response(stage: &Stage) -> Result<(), Failure> {
         say(
             &asker,
             format!(
-                "asked for {question}, {} answered {:?}",
-                reply.source, reply.payload
+                "asked for {question}, {} answered {}",
+                reply.source,
+                text(&reply.payload)
             ),
             start,
         );
@@ -323,7 +329,7 @@ async fn introduction(stage: &Stage) -> Result<(), Failure> {
                 .ok_or("no introduction came")?;
             say(
                 &seller,
-                format!("{} says {:?}", introduction.source, introduction.payload),
+                format!("{} says {}", introduction.source, text(&introduction.payload)),
                 start,
             );
             let channel = introduction.accept("welcome").await?;
@@ -332,7 +338,7 @@ async fn introduction(stage: &Stage) -> Result<(), Failure> {
             let request = seller.requests().next().await.ok_or("no request came")?;
             say(
                 &seller,
-                format!("got {:?} over the channel", request.payload),
+                format!("got {} over the channel", text(&request.payload)),
                 start,
             );
             request.respond("sold").await?;
@@ -345,8 +351,9 @@ async fn introduction(stage: &Stage) -> Result<(), Failure> {
     say(
         &buyer,
         format!(
-            "is connected to {}, which says {:?}",
-            channel.peer, channel.payload
+            "is connected to {}, which says {}",
+            channel.peer,
+            text(&channel.payload)
         ),
         start,
     );
@@ -355,7 +362,7 @@ async fn introduction(stage: &Stage) -> Result<(), Failure> {
     let reply = channel.request("one lamp").await?;
     say(
         &buyer,
-        format!("asked over the channel, the answer is {:?}", reply.payload),
+        format!("asked over the channel, the answer is {}", text(&reply.payload)),
         start,
     );
     selling.await??;

@@ -1,6 +1,7 @@
 //! The data plane process.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,7 +63,13 @@ impl Arguments {
         if let Some(path) = &self.config {
             config.read_file(path)?;
         }
-        let cores = self.cores.as_ref().map(|list| if list == "auto" { list.clone() } else { format!("[{list}]") });
+        let cores = self.cores.as_ref().map(|list| {
+            if list == "auto" {
+                list.clone()
+            } else {
+                format!("[{list}]")
+            }
+        });
         let flags = [
             ("profile", self.profile.clone()),
             ("listen", self.listen.map(|address| address.to_string())),
@@ -79,7 +86,9 @@ impl Arguments {
                 config.set_argument(&format!("{key}={value}"))?;
             }
         }
-        self.set.iter().try_for_each(|argument| config.set_argument(argument))?;
+        self.set
+            .iter()
+            .try_for_each(|argument| config.set_argument(argument))?;
         config.check()?;
         Ok(config)
     }
@@ -96,6 +105,7 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_env("RINGGATE_LOG").unwrap_or_else(|_| "info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let config = match arguments.config() {
         Ok(config) => config,

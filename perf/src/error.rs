@@ -55,6 +55,15 @@ pub enum Error {
         /// How many of them.
         missing: u64,
     },
+    /// In closed loop each message must arrive, or the window never opens again.
+    #[error(
+        "the server dropped {count} deliveries, which a closed loop cannot go on without. Give its queues more room, or use a smaller \
+         --window"
+    )]
+    Dropped {
+        /// How many it said.
+        count: u64,
+    },
     /// The protocol has no such operation.
     #[error("{protocol} cannot do {work}; choose another --wire")]
     Unsupported {

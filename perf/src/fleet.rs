@@ -18,6 +18,8 @@ const RECEIVE_BYTES: usize = 256 * 1024;
 const EVENTS_MAX: usize = 1024;
 /// How long before a deadline the load stops sleeping.
 const AWAKE_BEFORE_DEADLINE: Duration = Duration::from_millis(2);
+/// How long taking leave may take.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 /// How long a server may be silent before a run gives up.
 pub const QUIET_MAX: Duration = Duration::from_secs(10);
 
@@ -211,6 +213,23 @@ impl Fleet {
         }
         self.events = events;
         self.flush()
+    }
+
+    /// Takes leave of the server on all connections, as far as it answers in time, and closes them.
+    pub fn leave(mut self) {
+        let mut waiting = 0;
+        for number in 0..self.members.len() {
+            self.say(number, |wire, out| waiting += usize::from(wire.close(out)));
+        }
+        let deadline = Instant::now() + LEAVE_MAX;
+        // An error means that the server has closed a connection by itself, which is as good.
+        let mut over = self.flush().is_err();
+        while waiting > 0 && !over {
+            let turned = self.turn(deadline, |_, _, inbox, _| {
+                waiting = waiting.saturating_sub(inbox.iter().filter(|it| **it == Incoming::Ended).count());
+            });
+            over = turned.is_err() || Instant::now() >= deadline;
+        }
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<(), Error> {

@@ -13,9 +13,14 @@ use crate::shard::Peer;
 /// # Errors
 /// The status to refuse the call with: the certificate cannot be read.
 pub(super) fn of(peer: &Peer) -> Result<Identity, Status> {
-    let Some(der) = &peer.certificate else { return Ok(Identity::Declared) };
+    let Some(der) = &peer.certificate else {
+        return Ok(Identity::Declared);
+    };
     let unreadable = || {
-        Status::new(Code::Unauthenticated, "the client certificate cannot be read; show an X.509 version 3 certificate")
+        Status::new(
+            Code::Unauthenticated,
+            "the client certificate cannot be read; show an X.509 version 3 certificate",
+        )
     };
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
     let names = certificate.subject_alternative_name().map_err(|_| unreadable())?;
@@ -27,5 +32,8 @@ pub(super) fn of(peer: &Peer) -> Result<Identity, Status> {
             _ => None,
         })
         .collect();
-    Ok(Identity::Certificate { der: Arc::from(&der[..]), uris: Arc::from(uris) })
+    Ok(Identity::Certificate {
+        der: Arc::from(&der[..]),
+        uris: Arc::from(uris),
+    })
 }

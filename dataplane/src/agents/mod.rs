@@ -56,7 +56,10 @@ impl Agents {
             outbound: VecDeque::new(),
             resumed: VecDeque::new(),
             ended: VecDeque::new(),
-            now: GatewayNow { mono: Instant::now(), unix_nanos: 0 },
+            now: GatewayNow {
+                mono: Instant::now(),
+                unix_nanos: 0,
+            },
         }
     }
 
@@ -74,7 +77,11 @@ impl Agents {
                     let call = self.open(session).map(|open| open.call);
                     self.resumed.extend(call);
                 }
-                Effect::End { session, code, message } => {
+                Effect::End {
+                    session,
+                    code,
+                    message,
+                } => {
                     let status = match code {
                         code::Code::Unspecified => Status::OK,
                         code => Status::new(grpc_code(code), message),
@@ -90,7 +97,10 @@ impl Agents {
     }
 
     fn at(&mut self, now: &Now) -> GatewayNow {
-        self.now = GatewayNow { mono: now.mono, unix_nanos: now.unix_nanos };
+        self.now = GatewayNow {
+            mono: now.mono,
+            unix_nanos: now.unix_nanos,
+        };
         self.now
     }
 }
@@ -129,7 +139,12 @@ impl Service for Agents {
         if self.calls.len() <= index {
             self.calls.resize_with(index + 1, || None);
         }
-        self.calls[index] = Some(Open { session, call, end: None, finishing: false });
+        self.calls[index] = Some(Open {
+            session,
+            call,
+            end: None,
+            finishing: false,
+        });
         Answer::Stream(StreamTag(session.to_bits()))
     }
 
@@ -137,11 +152,21 @@ impl Service for Agents {
     fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
         let now = self.at(now);
         let result = match agp::decode(message) {
-            Ok(action) => self.gateway.apply(session(stream), action, &now, &mut self.encoder),
+            Ok(action) => self
+                .gateway
+                .apply(session(stream), action, &now, &mut self.encoder),
             Err(error) => {
                 let text = error.to_string();
                 let code = agp::DecodeError::CODE;
-                self.gateway.invalid(session(stream), error.id, code, &text, false, &now, &mut self.encoder)
+                self.gateway.invalid(
+                    session(stream),
+                    error.id,
+                    code,
+                    &text,
+                    false,
+                    &now,
+                    &mut self.encoder,
+                )
             }
         };
         flow(result)
@@ -190,7 +215,9 @@ impl Service for Agents {
     }
 
     fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes> {
-        let bytes = self.gateway.pull(session(stream), bytes_max, &self.now, &mut self.encoder);
+        let bytes = self
+            .gateway
+            .pull(session(stream), bytes_max, &self.now, &mut self.encoder);
         self.effects();
         bytes
     }
@@ -219,7 +246,8 @@ impl Service for Agents {
 
     fn receive(&mut self, from: usize, message: CoreMessage, now: &Now) {
         let now = self.at(now);
-        self.gateway.receive(CoreId(from as u16), message, &now, &mut self.encoder);
+        self.gateway
+            .receive(CoreId(from as u16), message, &now, &mut self.encoder);
         self.effects();
     }
 

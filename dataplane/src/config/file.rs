@@ -14,15 +14,19 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file and line.
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         *self = self.clone().with_text(&text, path)?;
         Ok(())
     }
 
     fn with_text(mut self, text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let table = DeTable::parse(text)
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
         self.set_table(table.get_ref(), "", text, path)?;
         Ok(self)
     }
@@ -61,10 +65,16 @@ fn plain(value: &Spanned<DeValue<'_>>, place: &str, key: &str) -> Result<Value, 
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map(Value::Number)
             .map_err(|_| unfit(place, key, "a number this large is not allowed")),
-        DeValue::Array(items) => {
-            items.iter().map(|item| plain(item, place, key)).collect::<Result<_, _>>().map(Value::List)
-        }
-        _ => Err(unfit(place, key, "strings, whole numbers, true, false and lists are allowed")),
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| plain(item, place, key))
+            .collect::<Result<_, _>>()
+            .map(Value::List),
+        _ => Err(unfit(
+            place,
+            key,
+            "strings, whole numbers, true, false and lists are allowed",
+        )),
     }
 }
 
@@ -88,17 +98,29 @@ mod tests {
 
     #[test]
     fn sections_and_keys_are_read() {
-        let config = read("node = \"n1\"\n[cores]\nlist = [1]\nspin_us = 7\n[limits]\nstreams_max = 9\n").expect("valid");
-        assert_eq!((config.node.as_str(), config.spin), ("n1", Duration::from_micros(7)));
+        let config = read("node = \"n1\"\n[cores]\nlist = [1]\nspin_us = 7\n[limits]\nstreams_max = 9\n")
+            .expect("valid");
+        assert_eq!(
+            (config.node.as_str(), config.spin),
+            ("n1", Duration::from_micros(7))
+        );
         assert_eq!(config.limits.streams_max, 9);
     }
 
     #[test]
     fn errors_name_file_line_and_key() {
-        let error = read("node = \"n1\"\n[cores]\nspin = 7\n").expect_err("unknown").to_string();
-        assert!(error.starts_with("test.toml:3: there is no key `cores.spin`; did you mean `cores.spin_us`?"), "{error}");
+        let error = read("node = \"n1\"\n[cores]\nspin = 7\n")
+            .expect_err("unknown")
+            .to_string();
+        assert!(
+            error.starts_with("test.toml:3: there is no key `cores.spin`; did you mean `cores.spin_us`?"),
+            "{error}"
+        );
         let error = read("\n\ndrain_ms = \"soon\"\n").expect_err("type").to_string();
-        assert!(error.starts_with("test.toml:3: `drain_ms` cannot be \"soon\": a whole number"), "{error}");
+        assert!(
+            error.starts_with("test.toml:3: `drain_ms` cannot be \"soon\": a whole number"),
+            "{error}"
+        );
         assert!(matches!(read("node = "), Err(ConfigError::Syntax { .. })));
     }
 }

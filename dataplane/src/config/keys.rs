@@ -86,7 +86,12 @@ macro_rules! file {
             name: $name,
             doc: $doc,
             get: |config| {
-                Value::Text(config.$field.as_ref().map_or(String::new(), |path| path.display().to_string()))
+                Value::Text(
+                    config
+                        .$field
+                        .as_ref()
+                        .map_or(String::new(), |path| path.display().to_string()),
+                )
             },
             set: |config, value| {
                 let text = value.text()?;
@@ -143,16 +148,38 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "http",
         doc: "Address of metrics, health and statistics (HTTP/1.1), or \"off\".",
-        get: |config| Value::Text(config.http.map_or("off".to_owned(), |address| address.to_string())),
+        get: |config| {
+            Value::Text(
+                config
+                    .http
+                    .map_or("off".to_owned(), |address| address.to_string()),
+            )
+        },
         set: |config, value| {
-            config.http = if value.text()? == "off" { None } else { Some(address(value)?) };
+            config.http = if value.text()? == "off" {
+                None
+            } else {
+                Some(address(value)?)
+            };
             Ok(())
         },
     },
-    file!("tls.certificate", "Certificate chain of the listener (PEM), leaf first. Empty: plaintext.", tls_certificate),
+    file!(
+        "tls.certificate",
+        "Certificate chain of the listener (PEM), leaf first. Empty: plaintext.",
+        tls_certificate
+    ),
     file!("tls.key", "Private key of the leaf (PEM).", tls_key),
-    file!("tls.client_ca", "Certificates that client certificates must chain to (PEM). Empty: none are asked for.", tls_client_ca),
-    flag!("tls.client_required", "Whether a client must show a certificate.", tls_client_required),
+    file!(
+        "tls.client_ca",
+        "Certificates that client certificates must chain to (PEM). Empty: none are asked for.",
+        tls_client_ca
+    ),
+    flag!(
+        "tls.client_required",
+        "Whether a client must show a certificate.",
+        tls_client_required
+    ),
     Key {
         name: "cores.list",
         doc: "CPUs that serve agents, as the kernel numbers them, or \"auto\": all that this process may use.",
@@ -163,9 +190,11 @@ pub(crate) const KEYS: &[Key] = &[
         set: |config, value| {
             config.cores = match value {
                 Value::Text(text) if text == "auto" => Cores::Auto,
-                Value::List(list) if !list.is_empty() => {
-                    Cores::List(list.iter().map(|core| core.number(0, 65_535).map(|n| n as usize)).collect::<Result<_, _>>()?)
-                }
+                Value::List(list) if !list.is_empty() => Cores::List(
+                    list.iter()
+                        .map(|core| core.number(0, 65_535).map(|n| n as usize))
+                        .collect::<Result<_, _>>()?,
+                ),
                 _ => return Err("\"auto\" and a list such as [0, 1] are allowed".to_owned()),
             };
             Ok(())
@@ -181,47 +210,226 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    flag!("cores.busy_poll", "Never sleep: for dedicated cores. Halves latency; costs a whole core each.", busy_poll),
+    flag!(
+        "cores.busy_poll",
+        "Never sleep: for dedicated cores. Halves latency; costs a whole core each.",
+        busy_poll
+    ),
     number!(
         "cores.send_bytes_max",
         "Bytes of one send to one connection. More would delay the others and pin more memory for a reader that stalls.",
-        16 * 1024, 16 * 1024 * 1024, send_bytes_max as usize
+        16 * 1024,
+        16 * 1024 * 1024,
+        send_bytes_max as usize
     ),
-    millis!("drain_ms", "How long agents have to leave at shutdown before their streams are ended.", drain),
-    number!("http2.stream_window_bytes", "Bytes a client may send on a stream ahead of the gateway.", 65_535, (1 << 31) - 1, http2.stream_window_bytes as u32),
-    number!("http2.connection_window_bytes", "Bytes a client may send on all its streams ahead of the gateway.", 65_535, (1 << 31) - 1, http2.connection_window_bytes as u32),
-    number!("http2.streams_max", "Streams a client may have open at once.", 1, 1 << 20, http2.streams_max as u32),
-    number!("http2.frame_bytes_max", "Largest frame taken.", 16_384, (1 << 24) - 1, http2.frame_bytes_max as u32),
-    number!("http2.header_list_bytes_max", "Largest header list taken, as RFC 9113 counts it.", 1024, 16 << 20, http2.header_list_bytes_max as u32),
-    number!("http2.header_block_bytes_max", "Largest compressed header block over all its frames.", 1024, 16 << 20, http2.header_block_bytes_max as u32),
-    number!("http2.continuation_frames_max", "CONTINUATION frames of one header block.", 1, 4096, http2.continuation_frames_max as u32),
-    number!("http2.header_table_bytes_max", "HPACK table offered to clients; memory of each connection.", 0, 65_536, http2.header_table_bytes_max as u32),
-    number!("http2.output_bytes_max", "Control bytes that may wait for a client that does not read.", 16_384, 64 << 20, http2.output_bytes_max as u32),
-    number!("http2.resets_burst", "Resets of streams nobody used that are forgiven at once.", 1, 1 << 30, http2.resets.burst as u32),
-    number!("http2.resets_per_second", "How many of them are forgiven each second.", 1, 1 << 30, http2.resets.per_second as u32),
-    number!("http2.stream_errors_burst", "Errors that make the gateway reset a stream, forgiven at once.", 1, 1 << 30, http2.stream_errors.burst as u32),
-    number!("http2.stream_errors_per_second", "How many of them are forgiven each second.", 1, 1 << 30, http2.stream_errors.per_second as u32),
-    number!("http2.refusals_burst", "Streams above streams_max that are refused politely at once.", 1, 1 << 30, http2.refusals.burst as u32),
-    number!("http2.refusals_per_second", "How many of them each second.", 1, 1 << 30, http2.refusals.per_second as u32),
-    number!("http2.overhead_burst", "Frames that carry nothing (PING, SETTINGS, empty DATA, …) taken at once beyond useful work.", 1, 1 << 30, http2.overhead.burst as u32),
-    number!("http2.overhead_per_second", "How many of them each second.", 1, 1 << 30, http2.overhead.per_second as u32),
-    millis!("http2.preface_timeout_ms", "How long a client may take from connecting to its HTTP/2 preface, TLS included.", http2.preface_timeout),
-    millis!("http2.settings_timeout_ms", "How long it may take to acknowledge SETTINGS.", http2.settings_timeout),
-    millis!("http2.frame_timeout_ms", "How long one frame or header block may take to arrive.", http2.frame_timeout),
-    optional_millis!("http2.keepalive_interval_ms", "Silence after which the gateway pings. 0: never.", http2.keepalive_interval),
-    millis!("http2.keepalive_timeout_ms", "How long the answer may take.", http2.keepalive_timeout),
-    optional_millis!("http2.idle_timeout_ms", "How long a connection without a stream is kept. 0: for ever.", http2.idle_timeout),
-    number!("ring.submission_entries", "Submission queue entries; a power of two.", 64, 32_768, ring.submission_entries as u32),
-    number!("ring.completion_entries", "Completion queue entries; a power of two.", 128, 65_536, ring.completion_entries as u32),
-    number!("ring.receive_buffers", "Receive buffers of a core; a power of two.", 2, 32_768, ring.receive_buffers as u16),
-    number!("ring.receive_buffer_bytes", "Bytes of one receive buffer.", 4096, 16 << 20, ring.receive_buffer_bytes as u32),
-    flag!("ring.incremental", "Let the kernel fill receive buffers piece by piece, where it can (Linux 6.12).", ring.incremental),
-    number!("ring.copy_bytes_max", "Pieces up to this size are copied into a send, larger ones go by reference.", 0, 65_536, ring.copy_bytes_max as usize),
-    number!("limits.connections_max", "Connections of one core. Lowered to the limit of open files.", 1, 1 << 20, ring.sockets_max as u32),
+    millis!(
+        "drain_ms",
+        "How long agents have to leave at shutdown before their streams are ended.",
+        drain
+    ),
+    number!(
+        "http2.stream_window_bytes",
+        "Bytes a client may send on a stream ahead of the gateway.",
+        65_535,
+        (1 << 31) - 1,
+        http2.stream_window_bytes as u32
+    ),
+    number!(
+        "http2.connection_window_bytes",
+        "Bytes a client may send on all its streams ahead of the gateway.",
+        65_535,
+        (1 << 31) - 1,
+        http2.connection_window_bytes as u32
+    ),
+    number!(
+        "http2.streams_max",
+        "Streams a client may have open at once.",
+        1,
+        1 << 20,
+        http2.streams_max as u32
+    ),
+    number!(
+        "http2.frame_bytes_max",
+        "Largest frame taken.",
+        16_384,
+        (1 << 24) - 1,
+        http2.frame_bytes_max as u32
+    ),
+    number!(
+        "http2.header_list_bytes_max",
+        "Largest header list taken, as RFC 9113 counts it.",
+        1024,
+        16 << 20,
+        http2.header_list_bytes_max as u32
+    ),
+    number!(
+        "http2.header_block_bytes_max",
+        "Largest compressed header block over all its frames.",
+        1024,
+        16 << 20,
+        http2.header_block_bytes_max as u32
+    ),
+    number!(
+        "http2.continuation_frames_max",
+        "CONTINUATION frames of one header block.",
+        1,
+        4096,
+        http2.continuation_frames_max as u32
+    ),
+    number!(
+        "http2.header_table_bytes_max",
+        "HPACK table offered to clients; memory of each connection.",
+        0,
+        65_536,
+        http2.header_table_bytes_max as u32
+    ),
+    number!(
+        "http2.output_bytes_max",
+        "Control bytes that may wait for a client that does not read.",
+        16_384,
+        64 << 20,
+        http2.output_bytes_max as u32
+    ),
+    number!(
+        "http2.resets_burst",
+        "Resets of streams nobody used that are forgiven at once.",
+        1,
+        1 << 30,
+        http2.resets.burst as u32
+    ),
+    number!(
+        "http2.resets_per_second",
+        "How many of them are forgiven each second.",
+        1,
+        1 << 30,
+        http2.resets.per_second as u32
+    ),
+    number!(
+        "http2.stream_errors_burst",
+        "Errors that make the gateway reset a stream, forgiven at once.",
+        1,
+        1 << 30,
+        http2.stream_errors.burst as u32
+    ),
+    number!(
+        "http2.stream_errors_per_second",
+        "How many of them are forgiven each second.",
+        1,
+        1 << 30,
+        http2.stream_errors.per_second as u32
+    ),
+    number!(
+        "http2.refusals_burst",
+        "Streams above streams_max that are refused politely at once.",
+        1,
+        1 << 30,
+        http2.refusals.burst as u32
+    ),
+    number!(
+        "http2.refusals_per_second",
+        "How many of them each second.",
+        1,
+        1 << 30,
+        http2.refusals.per_second as u32
+    ),
+    number!(
+        "http2.overhead_burst",
+        "Frames that carry nothing (PING, SETTINGS, empty DATA, …) taken at once beyond useful work.",
+        1,
+        1 << 30,
+        http2.overhead.burst as u32
+    ),
+    number!(
+        "http2.overhead_per_second",
+        "How many of them each second.",
+        1,
+        1 << 30,
+        http2.overhead.per_second as u32
+    ),
+    millis!(
+        "http2.preface_timeout_ms",
+        "How long a client may take from connecting to its HTTP/2 preface, TLS included.",
+        http2.preface_timeout
+    ),
+    millis!(
+        "http2.settings_timeout_ms",
+        "How long it may take to acknowledge SETTINGS.",
+        http2.settings_timeout
+    ),
+    millis!(
+        "http2.frame_timeout_ms",
+        "How long one frame or header block may take to arrive.",
+        http2.frame_timeout
+    ),
+    optional_millis!(
+        "http2.keepalive_interval_ms",
+        "Silence after which the gateway pings. 0: never.",
+        http2.keepalive_interval
+    ),
+    millis!(
+        "http2.keepalive_timeout_ms",
+        "How long the answer may take.",
+        http2.keepalive_timeout
+    ),
+    optional_millis!(
+        "http2.idle_timeout_ms",
+        "How long a connection without a stream is kept. 0: for ever.",
+        http2.idle_timeout
+    ),
+    number!(
+        "ring.submission_entries",
+        "Submission queue entries; a power of two.",
+        64,
+        32_768,
+        ring.submission_entries as u32
+    ),
+    number!(
+        "ring.completion_entries",
+        "Completion queue entries; a power of two.",
+        128,
+        65_536,
+        ring.completion_entries as u32
+    ),
+    number!(
+        "ring.receive_buffers",
+        "Receive buffers of a core; a power of two.",
+        2,
+        32_768,
+        ring.receive_buffers as u16
+    ),
+    number!(
+        "ring.receive_buffer_bytes",
+        "Bytes of one receive buffer.",
+        4096,
+        16 << 20,
+        ring.receive_buffer_bytes as u32
+    ),
+    flag!(
+        "ring.incremental",
+        "Let the kernel fill receive buffers piece by piece, where it can (Linux 6.12).",
+        ring.incremental
+    ),
+    number!(
+        "ring.copy_bytes_max",
+        "Pieces up to this size are copied into a send, larger ones go by reference.",
+        0,
+        65_536,
+        ring.copy_bytes_max as usize
+    ),
+    number!(
+        "limits.connections_max",
+        "Connections of one core. Lowered to the limit of open files.",
+        1,
+        1 << 20,
+        ring.sockets_max as u32
+    ),
 ];
 
 fn address(value: &Value) -> Result<SocketAddr, String> {
-    value.text()?.parse().map_err(|_| "an address such as \"127.0.0.1:46357\" is allowed".to_owned())
+    value
+        .text()?
+        .parse()
+        .map_err(|_| "an address such as \"127.0.0.1:46357\" is allowed".to_owned())
 }
 
 impl Config {
@@ -259,7 +467,9 @@ impl Config {
     /// As the file's.
     pub fn set_argument(&mut self, argument: &str) -> Result<(), ConfigError> {
         let (key, value) = argument.split_once('=').ok_or_else(|| {
-            ConfigError::Contradiction(format!("`--set {argument}`: KEY=VALUE is needed, as in `--set drain_ms=1000`"))
+            ConfigError::Contradiction(format!(
+                "`--set {argument}`: KEY=VALUE is needed, as in `--set drain_ms=1000`"
+            ))
         })?;
         self.set(key.trim(), &Value::from_argument(value.trim()), "--set")
     }
@@ -300,25 +510,42 @@ pub fn example() -> String {
     }
     text.push_str("\n[limits]\n");
     for key in KEYS.iter().filter(|key| key.name.starts_with("limits.")) {
-        describe(&mut text, key.doc, &key.name["limits.".len()..], &(key.get)(&defaults), "");
+        describe(
+            &mut text,
+            key.doc,
+            &key.name["limits.".len()..],
+            &(key.get)(&defaults),
+            "",
+        );
     }
     for spec in Limits::SPECS {
         let allowed = format!(" ({} to {})", spec.min, spec.cap);
-        describe(&mut text, spec.doc, spec.name, &Value::Number(spec.default as i64), &allowed);
+        describe(
+            &mut text,
+            spec.doc,
+            spec.name,
+            &Value::Number(spec.default as i64),
+            &allowed,
+        );
     }
     text
 }
 
+/// Widest line of the example.
+const LINE_MAX: usize = 110;
+
 fn describe(text: &mut String, doc: &str, name: &str, default: &Value, allowed: &str) {
-    let mut line = String::from("#");
+    text.push('\n');
+    let mut width = 0;
     for word in format!("{}{allowed}", doc.trim()).split_whitespace() {
-        if line.len() + word.len() > 108 {
-            let _ = writeln!(text, "{line}");
-            line = String::from("#");
+        if width == 0 || width + word.len() >= LINE_MAX {
+            text.push_str(if width == 0 { "#" } else { "\n#" });
+            width = 1;
         }
-        let _ = write!(line, " {word}");
+        let _ = write!(text, " {word}");
+        width += word.len() + 1;
     }
-    let _ = write!(text, "\n{line}\n#{name} = {default}\n");
+    let _ = write!(text, "\n#{name} = {default}\n");
 }
 
 #[cfg(test)]
@@ -329,7 +556,10 @@ mod tests {
     fn the_shipped_example_is_made_from_the_keys() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/ringgate-dataplane.example.toml");
         let shipped = std::fs::read_to_string(path).expect("the example");
-        assert!(shipped == example(), "update it: cargo run -p ringgate-dataplane -- --print-config > {path}");
+        assert!(
+            shipped == example(),
+            "update it: cargo run -p ringgate-dataplane -- --print-config > {path}"
+        );
     }
 
     #[test]
@@ -344,9 +574,15 @@ mod tests {
     #[test]
     fn a_wrong_key_and_a_wrong_value_say_what_is_right() {
         let mut config = Config::default();
-        let error = config.set_argument("core.spin_us=5").expect_err("no such key").to_string();
+        let error = config
+            .set_argument("core.spin_us=5")
+            .expect_err("no such key")
+            .to_string();
         assert!(error.contains("did you mean `cores.spin_us`"), "{error}");
-        let error = config.set_argument("limits.streams_max=0").expect_err("too small").to_string();
+        let error = config
+            .set_argument("limits.streams_max=0")
+            .expect_err("too small")
+            .to_string();
         assert!(error.contains("from 1 to"), "{error}");
         config.set_argument("cores.list=[0, 1]").expect("a list");
         assert_eq!(config.cores, Cores::List(vec![0, 1]));

@@ -105,10 +105,16 @@ impl Config {
     /// [`ConfigError::Contradiction`] with what to change.
     pub fn check(&self) -> Result<(), ConfigError> {
         let contradiction = |text: String| Err(ConfigError::Contradiction(text));
-        self.limits.check().or_else(|error| contradiction(error.to_string()))?;
-        self.http2.validate().or_else(|error| contradiction(format!("http2: {error}")))?;
+        self.limits
+            .check()
+            .or_else(|error| contradiction(error.to_string()))?;
+        self.http2
+            .validate()
+            .or_else(|error| contradiction(format!("http2: {error}")))?;
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
-            return contradiction("`tls.certificate` and `tls.key` belong together: give both or none".into());
+            return contradiction(
+                "`tls.certificate` and `tls.key` belong together: give both or none".into(),
+            );
         }
         if self.tls_client_ca.is_some() && self.tls_certificate.is_none() {
             return contradiction("`tls.client_ca` needs `tls.certificate` and `tls.key`".into());

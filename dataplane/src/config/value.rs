@@ -42,7 +42,9 @@ impl Value {
         match text {
             "true" => Value::Flag(true),
             "false" => Value::Flag(false),
-            _ => text.parse().map_or_else(|_| Value::Text(text.trim_matches('"').to_owned()), Value::Number),
+            _ => text
+                .parse()
+                .map_or_else(|_| Value::Text(text.trim_matches('"').to_owned()), Value::Number),
         }
     }
 

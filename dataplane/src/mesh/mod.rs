@@ -63,15 +63,23 @@ struct Peer<M> {
 /// Connects `cores` cores with each other.
 pub fn mesh<M>(cores: usize) -> Vec<Port<M>> {
     let sleepers: Vec<Arc<Sleeper>> = (0..cores)
-        .map(|_| Arc::new(Sleeper { asleep: AtomicBool::new(false), waker: std::sync::OnceLock::new() }))
+        .map(|_| {
+            Arc::new(Sleeper {
+                asleep: AtomicBool::new(false),
+                waker: std::sync::OnceLock::new(),
+            })
+        })
         .collect();
     let mut producers: Vec<Vec<Option<rtrb::Producer<M>>>> = Vec::new();
     let mut consumers: Vec<Vec<Option<rtrb::Consumer<M>>>> = (0..cores).map(|_| Vec::new()).collect();
     for from in 0..cores {
         let mut row = Vec::new();
         for (to, inbox) in consumers.iter_mut().enumerate() {
-            let (producer, consumer) =
-                if from == to { (None, None) } else { split(rtrb::RingBuffer::new(RING_MESSAGES)) };
+            let (producer, consumer) = if from == to {
+                (None, None)
+            } else {
+                split(rtrb::RingBuffer::new(RING_MESSAGES))
+            };
             row.push(producer);
             inbox.push(consumer);
         }
@@ -156,7 +164,10 @@ impl<M> Port<M> {
 
     /// Whether a peer is so far behind that this core must take no more from its clients.
     pub fn is_congested(&self) -> bool {
-        self.peers.iter().flatten().any(|peer| peer.waiting.len() >= WAITING_MESSAGES_MAX)
+        self.peers
+            .iter()
+            .flatten()
+            .any(|peer| peer.waiting.len() >= WAITING_MESSAGES_MAX)
     }
 
     /// Whether something waits for room in a ring, so that this core must not sleep.
@@ -225,7 +236,11 @@ mod tests {
     #[test]
     fn cores_do_not_hear_themselves() {
         let mut ports = mesh::<usize>(3);
-        (0..3).for_each(|from| (0..3).filter(|to| *to != from).for_each(|to| ports[from].send(to, from)));
+        (0..3).for_each(|from| {
+            (0..3)
+                .filter(|to| *to != from)
+                .for_each(|to| ports[from].send(to, from))
+        });
         ports.iter_mut().for_each(Port::flush);
         for (core, port) in ports.iter_mut().enumerate() {
             let mut from = Vec::new();

@@ -28,7 +28,9 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve metrics and health on {address}: {source}. Choose another address with `--http`, or `--http off`")]
+#[error(
+    "cannot serve metrics and health on {address}: {source}. Choose another address with `--http`, or `--http off`"
+)]
 pub struct HttpError {
     address: SocketAddr,
     source: std::io::Error,
@@ -45,7 +47,11 @@ pub struct Observer {
 impl Observer {
     /// An observer of `cores`.
     pub fn new(node: String, cores: Vec<CommandSender>) -> Observer {
-        Observer { node, cores, draining: AtomicBool::new(false) }
+        Observer {
+            node,
+            cores,
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// From now on the node is not ready.
@@ -56,10 +62,15 @@ impl Observer {
     /// Reports of all cores that answer in time. Blocks for as long.
     fn reports(&self) -> Vec<CoreReport> {
         let (sender, receiver) = sync_channel(self.cores.len());
-        let asked = self.cores.iter().filter(|core| core.send(Command::Report(sender.clone()))).count();
+        let asked = self
+            .cores
+            .iter()
+            .filter(|core| core.send(Command::Report(sender.clone())))
+            .count();
         drop(sender);
-        let mut reports: Vec<CoreReport> =
-            (0..asked).map_while(|_| receiver.recv_timeout(REPORT_TIMEOUT).ok()).collect();
+        let mut reports: Vec<CoreReport> = (0..asked)
+            .map_while(|_| receiver.recv_timeout(REPORT_TIMEOUT).ok())
+            .collect();
         reports.sort_by_key(|report| report.core);
         reports
     }
@@ -74,8 +85,11 @@ impl Observer {
         let cores: Vec<Value> = reports
             .iter()
             .map(|report| {
-                let mut counts: Map<String, Value> =
-                    report.counts.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
+                let mut counts: Map<String, Value> = report
+                    .counts
+                    .iter()
+                    .map(|(name, count)| ((*name).to_owned(), (*count).into()))
+                    .collect();
                 counts.insert("core".to_owned(), report.core.into());
                 Value::Object(counts)
             })
@@ -109,16 +123,30 @@ impl Observer {
     fn answer(&self, method: &Method, path: &str) -> (StatusCode, &'static str, String) {
         const TEXT: &str = "text/plain; charset=utf-8";
         if method != Method::GET && method != Method::HEAD {
-            return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD are served here\n".to_owned());
+            return (
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                "GET and HEAD are served here\n".to_owned(),
+            );
         }
         match path {
-            "/healthz" if self.reports().len() == self.cores.len() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/healthz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "a core does not answer\n".to_owned()),
+            "/healthz" if self.reports().len() == self.cores.len() => {
+                (StatusCode::OK, TEXT, "ok\n".to_owned())
+            }
+            "/healthz" => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "a core does not answer\n".to_owned(),
+            ),
             "/readyz" if self.draining.load(Ordering::Relaxed) => {
                 (StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned())
             }
             "/readyz" => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-            "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics()),
+            "/metrics" => (
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.metrics(),
+            ),
             "/stats" => (StatusCode::OK, "application/json", format!("{}\n", self.stats())),
             _ => (
                 StatusCode::NOT_FOUND,
@@ -139,7 +167,9 @@ pub async fn serve(address: SocketAddr, observer: Arc<Observer>) -> Result<(), H
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::spawn(async move {
         while let Ok(permit) = permits.clone().acquire_owned().await {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else {
+                continue;
+            };
             let observer = observer.clone();
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| respond(observer.clone(), request));
@@ -172,6 +202,9 @@ async fn respond(
     let body = if head { Bytes::new() } else { Bytes::from(body) };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(
+        hyper::header::CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(kind),
+    );
     Ok(response)
 }

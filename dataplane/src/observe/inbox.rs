@@ -36,7 +36,17 @@ pub struct CommandSender {
 pub fn inbox(alarm: Alarm) -> (CommandSender, Inbox) {
     let (sender, receiver) = channel();
     let waiting = Arc::new(AtomicBool::new(false));
-    (CommandSender { commands: sender, waiting: waiting.clone(), alarm }, Inbox { commands: receiver, waiting })
+    (
+        CommandSender {
+            commands: sender,
+            waiting: waiting.clone(),
+            alarm,
+        },
+        Inbox {
+            commands: receiver,
+            waiting,
+        },
+    )
 }
 
 impl CommandSender {

@@ -11,8 +11,11 @@ use crate::config::Cores;
 /// [`StartError::Cpu`] when a configured CPU is not allowed.
 pub(super) fn choose(cores: &Cores) -> Result<Vec<usize>, StartError> {
     // Respects the affinity mask, and with it cpusets.
-    let allowed: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    let allowed: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect();
     match cores {
         Cores::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
             Some(cpu) => Err(StartError::Cpu { cpu: *cpu, allowed }),
@@ -21,7 +24,11 @@ pub(super) fn choose(cores: &Cores) -> Result<Vec<usize>, StartError> {
         Cores::Auto => {
             let paid = quota(Path::new("/sys/fs/cgroup/cpu.max")).unwrap_or(usize::MAX);
             let take = paid.clamp(1, allowed.len().max(1));
-            Ok(if allowed.is_empty() { vec![0] } else { allowed.into_iter().take(take).collect() })
+            Ok(if allowed.is_empty() {
+                vec![0]
+            } else {
+                allowed.into_iter().take(take).collect()
+            })
         }
     }
 }
@@ -40,7 +47,9 @@ mod tests {
 
     #[test]
     fn cpus_that_are_not_allowed_are_refused_by_name() {
-        let error = choose(&Cores::List(vec![9999])).expect_err("no such CPU").to_string();
+        let error = choose(&Cores::List(vec![9999]))
+            .expect_err("no such CPU")
+            .to_string();
         assert!(error.contains("CPU 9999"), "{error}");
     }
 

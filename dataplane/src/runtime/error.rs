@@ -35,7 +35,9 @@ pub enum StartError {
         allowed: Vec<usize>,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}. Is another gateway running? Choose another address with `--listen`")]
+    #[error(
+        "cannot listen on {address}: {source}. Is another gateway running? Choose another address with `--listen`"
+    )]
     Listen {
         /// As configured.
         address: SocketAddr,

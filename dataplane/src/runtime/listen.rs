@@ -33,11 +33,18 @@ pub(super) fn on_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpL
 pub(super) fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, StartError> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let first = listeners.first().map_or(Ok(unknown), TcpListener::local_addr);
-    first.map_err(|source| StartError::Listen { address: unknown, source })
+    first.map_err(|source| StartError::Listen {
+        address: unknown,
+        source,
+    })
 }
 
 fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     socket.bind(&address.into())?;

@@ -64,9 +64,18 @@ impl Node {
             tls,
             services,
         };
-        let mut node = Node { address, cpus: cpus.clone(), executors: Vec::new(), commands: Vec::new() };
+        let mut node = Node {
+            address,
+            cpus: cpus.clone(),
+            executors: Vec::new(),
+            commands: Vec::new(),
+        };
         let (started, starts) = channel();
-        for ((port, listener), cpu) in mesh::<S::Message>(cpus.len()).into_iter().zip(listeners).zip(&cpus) {
+        for ((port, listener), cpu) in mesh::<S::Message>(cpus.len())
+            .into_iter()
+            .zip(listeners)
+            .zip(&cpus)
+        {
             let (sender, inbox) = inbox(port.alarm());
             node.commands.push(sender);
             let seed = Seed {
@@ -83,7 +92,10 @@ impl Node {
                 .name(&format!("core-{}", seed.port.core()))
                 .io_memory(GLOMMIO_IO_BYTES)
                 .spawn(move || run_shard(seed, service))
-                .map_err(|error| StartError::Executor { cpu: *cpu, cause: error.to_string() })?;
+                .map_err(|error| StartError::Executor {
+                    cpu: *cpu,
+                    cause: error.to_string(),
+                })?;
             node.executors.push(executor);
         }
         drop(started);
@@ -138,7 +150,15 @@ async fn run_shard<S: Service>(
     seed: Seed<S::Message>,
     service: impl Fn(usize, usize) -> S,
 ) -> Result<(), ringgate_uring::Error> {
-    let Seed { config, ring, port, inbox, listener, cores, started } = seed;
+    let Seed {
+        config,
+        ring,
+        port,
+        inbox,
+        listener,
+        cores,
+        started,
+    } = seed;
     let service = service(port.core(), cores);
     let shard = Ring::new(&ring)
         .map_err(StartError::Ring)
@@ -180,7 +200,9 @@ fn check_machine(config: &Config, cores: usize) -> Result<(), StartError> {
 }
 
 fn tls_config(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
-    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else { return Ok(None) };
+    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
+        return Ok(None);
+    };
     let files = tls::Files {
         certificate: certificate.clone(),
         key: key.clone(),
@@ -277,7 +299,11 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 
 fn announce(config: &Config, node: &Node) {
     use crate::config::Profile;
-    let how = if config.tls_certificate.is_some() { "TLS 1.3" } else { "plaintext" };
+    let how = if config.tls_certificate.is_some() {
+        "TLS 1.3"
+    } else {
+        "plaintext"
+    };
     tracing::info!(address = %node.address, cpus = ?node.cpus, how, "listening");
     if config.profile == Profile::Development {
         tracing::warn!(

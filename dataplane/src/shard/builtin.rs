@@ -24,10 +24,17 @@ pub(crate) struct Builtin {
 impl Builtin {
     /// Speaks for `services`, which are full names found in the descriptor set.
     pub(crate) fn new(services: &[&'static str]) -> Result<Builtin, ReflectionError> {
-        let own = [health::SERVICE, reflection::SERVICE_V1, reflection::SERVICE_V1ALPHA];
+        let own = [
+            health::SERVICE,
+            reflection::SERVICE_V1,
+            reflection::SERVICE_V1ALPHA,
+        ];
         let all: Vec<&str> = services.iter().copied().chain(own).collect();
         Ok(Builtin {
-            registry: Rc::new(RefCell::new(Registry::new(all.iter().copied(), ServingStatus::Serving))),
+            registry: Rc::new(RefCell::new(Registry::new(
+                all.iter().copied(),
+                ServingStatus::Serving,
+            ))),
             reflection: Rc::new(Reflection::new(ringgate_proto::FILE_DESCRIPTOR_SET, &all)?),
         })
     }
@@ -41,9 +48,18 @@ impl Builtin {
     pub(crate) fn call(&self, request: &Request) -> Option<Box<dyn Handler>> {
         let registry = || self.registry.clone();
         match (request.service(), request.method()) {
-            (health::SERVICE, "Check") => Some(Box::new(Unary(move |message: &[u8], registry: &Registry| registry.check(message), registry()))),
-            (health::SERVICE, "List") => Some(Box::new(Unary(move |message: &[u8], registry: &Registry| registry.list(message), registry()))),
-            (health::SERVICE, "Watch") => Some(Box::new(HealthWatch { registry: registry(), watch: None })),
+            (health::SERVICE, "Check") => Some(Box::new(Unary(
+                move |message: &[u8], registry: &Registry| registry.check(message),
+                registry(),
+            ))),
+            (health::SERVICE, "List") => Some(Box::new(Unary(
+                move |message: &[u8], registry: &Registry| registry.list(message),
+                registry(),
+            ))),
+            (health::SERVICE, "Watch") => Some(Box::new(HealthWatch {
+                registry: registry(),
+                watch: None,
+            })),
             (reflection::SERVICE_V1 | reflection::SERVICE_V1ALPHA, "ServerReflectionInfo") => {
                 Some(Box::new(Reflect(self.reflection.clone())))
             }
@@ -61,8 +77,15 @@ pub(crate) fn plain_http(headers: &HeaderList) -> Option<Reply> {
     answer.push(b":status", b"200");
     answer.push(b"content-type", b"text/plain");
     answer.push(b"content-length", b"3");
-    let body: &[u8] = if headers.method() == Some(b"GET") { b"ok\n" } else { b"" };
-    Some(Reply { headers: answer, body })
+    let body: &[u8] = if headers.method() == Some(b"GET") {
+        b"ok\n"
+    } else {
+        b""
+    };
+    Some(Reply {
+        headers: answer,
+        body,
+    })
 }
 
 /// A unary method: one message, one answer.
@@ -76,7 +99,10 @@ impl<F: Fn(&[u8], &Registry) -> Result<Bytes, Status>> Handler for Unary<F> {
     }
 
     fn half_closed(&mut self, _: &mut Vec<Bytes>) -> Option<Status> {
-        Some(Status::new(ringgate_grpc::Code::Internal, "the call ended before its request message came"))
+        Some(Status::new(
+            ringgate_grpc::Code::Internal,
+            "the call ended before its request message came",
+        ))
     }
 }
 
@@ -88,7 +114,11 @@ struct HealthWatch {
 impl Handler for HealthWatch {
     fn message(&mut self, message: Message<'_>, out: &mut Vec<Bytes>) -> Result<(), Status> {
         let mut watch = Watch::open(message.payload)?;
-        out.extend(watch.poll(&self.registry.borrow()).map(|message| frame::framed(&message)));
+        out.extend(
+            watch
+                .poll(&self.registry.borrow())
+                .map(|message| frame::framed(&message)),
+        );
         self.watch = Some(watch);
         Ok(())
     }
@@ -104,7 +134,11 @@ impl Handler for HealthWatch {
 
     fn poll(&mut self, out: &mut Vec<Bytes>) {
         if let Some(watch) = &mut self.watch {
-            out.extend(watch.poll(&self.registry.borrow()).map(|message| frame::framed(&message)));
+            out.extend(
+                watch
+                    .poll(&self.registry.borrow())
+                    .map(|message| frame::framed(&message)),
+            );
         }
     }
 }

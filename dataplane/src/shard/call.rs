@@ -32,7 +32,10 @@ pub(crate) enum Kind {
     /// A stream of the service.
     Stream(StreamTag),
     /// Looks after itself.
-    Handler { handler: Box<dyn Handler>, queue: VecDeque<Bytes> },
+    Handler {
+        handler: Box<dyn Handler>,
+        queue: VecDeque<Bytes>,
+    },
     /// An answer that is no gRPC: what is left of its body.
     Reply { body: Bytes },
 }
@@ -176,7 +179,9 @@ impl Call {
 
     /// Asks a handler for news. Whether there is something to send.
     pub(crate) fn poll(&mut self) -> bool {
-        let Kind::Handler { handler, queue } = &mut self.kind else { return false };
+        let Kind::Handler { handler, queue } = &mut self.kind else {
+            return false;
+        };
         let mut out = Vec::new();
         handler.poll(&mut out);
         queue.extend(out);
@@ -217,7 +222,10 @@ impl Call {
     fn trailers(&mut self, status: &Status) -> HeaderList {
         let mut trailers = response::trailers(status);
         if let Kind::Handler { handler, .. } = &mut self.kind {
-            handler.trailing_metadata().iter().for_each(|(name, value)| trailers.push(name, value));
+            handler
+                .trailing_metadata()
+                .iter()
+                .for_each(|(name, value)| trailers.push(name, value));
         }
         trailers
     }
@@ -258,8 +266,21 @@ mod tests {
     }
 
     fn stream() -> (Call, Recorder, Now) {
-        let call = Call::new(StreamKey::from_index(0), Kind::Stream(StreamTag(7)), 1 << 20, Encoding::Identity, None);
-        (call, Recorder::default(), Now { mono: Instant::now(), unix_nanos: 1 })
+        let call = Call::new(
+            StreamKey::from_index(0),
+            Kind::Stream(StreamTag(7)),
+            1 << 20,
+            Encoding::Identity,
+            None,
+        );
+        (
+            call,
+            Recorder::default(),
+            Now {
+                mono: Instant::now(),
+                unix_nanos: 1,
+            },
+        )
     }
 
     #[test]
@@ -268,7 +289,10 @@ mod tests {
         service.pause_after = Some(1);
         let input = [framed(b"one"), framed(b"two"), framed(b"three")].concat();
         assert_eq!(call.data(&input, false, &mut service, &now), Taken::Consumed(8));
-        assert_eq!(call.data(&framed(b"four"), false, &mut service, &now), Taken::Held(9));
+        assert_eq!(
+            call.data(&framed(b"four"), false, &mut service, &now),
+            Taken::Held(9)
+        );
         call.input_end(&mut service, &now);
         assert_eq!(service.notes, [Note::Message(b"one".to_vec())]);
         service.pause_after = None;

@@ -96,7 +96,9 @@ impl Connection {
         if self.phase != Phase::Open {
             return;
         }
-        let Some(mut tls) = self.tls.take() else { return self.plaintext(bytes, cx) };
+        let Some(mut tls) = self.tls.take() else {
+            return self.plaintext(bytes, cx);
+        };
         let result = tls.receive(bytes, |plaintext, certificate| {
             if self.peer.certificate.is_none() {
                 self.peer.certificate = certificate;
@@ -129,8 +131,18 @@ impl Connection {
 
     fn event<S: Service>(&mut self, event: Event<'_>, cx: &mut Context<'_, S>) {
         match event {
-            Event::Data { key, payload, end_stream, .. } => self.data(key, payload, end_stream, cx),
-            Event::Headers { key, headers, end_stream, .. } => self.request(key, headers, end_stream, cx),
+            Event::Data {
+                key,
+                payload,
+                end_stream,
+                ..
+            } => self.data(key, payload, end_stream, cx),
+            Event::Headers {
+                key,
+                headers,
+                end_stream,
+                ..
+            } => self.request(key, headers, end_stream, cx),
             Event::Trailers { key, .. } => self.input_end(key, cx),
             Event::Reset { key, .. } => {
                 self.call_over(key.index(), Closing::Orderly, cx);
@@ -232,15 +244,33 @@ impl Connection {
                 if handler.compresses() {
                     headers = response::headers(Encoding::Gzip);
                 }
-                handler.initial_metadata().iter().for_each(|(name, value)| headers.push(name, value));
-                Kind::Handler { handler, queue: VecDeque::new() }
+                handler
+                    .initial_metadata()
+                    .iter()
+                    .for_each(|(name, value)| headers.push(name, value));
+                Kind::Handler {
+                    handler,
+                    queue: VecDeque::new(),
+                }
             }
         };
-        (Some(Call::new(key, kind, cx.message_bytes_max, request.encoding, deadline)), headers)
+        (
+            Some(Call::new(
+                key,
+                kind,
+                cx.message_bytes_max,
+                request.encoding,
+                deadline,
+            )),
+            headers,
+        )
     }
 
     fn call_id(&self, key: StreamKey) -> CallId {
-        CallId { connection: self.socket.index() as u32, stream: key.index() as u32 }
+        CallId {
+            connection: self.socket.index() as u32,
+            stream: key.index() as u32,
+        }
     }
 
     /// Notes that a call has something to send.
@@ -285,14 +315,21 @@ impl Connection {
     /// Calls that were paused, for whatever reason.
     pub(crate) fn paused_calls(&self) -> impl Iterator<Item = u32> + '_ {
         let calls = self.calls.iter().enumerate();
-        calls.filter(|(_, call)| call.as_ref().is_some_and(|call| call.paused)).map(|(index, _)| index as u32)
+        calls
+            .filter(|(_, call)| call.as_ref().is_some_and(|call| call.paused))
+            .map(|(index, _)| index as u32)
     }
 
     /// Ends a call whose deadline has passed.
     pub(crate) fn call_expired<S: Service>(&mut self, stream: u32, cx: &mut Context<'_, S>) {
-        let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) else { return };
+        let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) else {
+            return;
+        };
         if call.deadline.is_some_and(|deadline| deadline <= cx.now.mono) {
-            let status = Status::new(Code::DeadlineExceeded, "the deadline of the call (grpc-timeout) has passed");
+            let status = Status::new(
+                Code::DeadlineExceeded,
+                "the deadline of the call (grpc-timeout) has passed",
+            );
             call.fail(status, cx.service, cx.now);
             self.call_ready(stream);
         }
@@ -301,7 +338,10 @@ impl Connection {
     /// Asks calls that wait for news whether there are any.
     pub(crate) fn poll_calls(&mut self) {
         for stream in 0..self.calls.len() {
-            if self.calls[stream].as_mut().is_some_and(|call| call.wants_poll() && call.poll()) {
+            if self.calls[stream]
+                .as_mut()
+                .is_some_and(|call| call.wants_poll() && call.poll())
+            {
                 self.call_ready(stream as u32);
             }
         }
@@ -320,8 +360,11 @@ impl Connection {
         if self.phase != Phase::Open {
             return;
         }
-        self.phase =
-            Phase::Ending { until: cx.now.mono + LINGER, peer_ended: false, output_ended: false };
+        self.phase = Phase::Ending {
+            until: cx.now.mono + LINGER,
+            peer_ended: false,
+            output_ended: false,
+        };
         for index in 0..self.calls.len() {
             self.call_over(index, how, cx);
         }
@@ -356,13 +399,19 @@ impl Connection {
         if self.phase != Phase::Open {
             return;
         }
-        if self.http2.next_deadline().is_some_and(|deadline| deadline <= cx.now.mono)
+        if self
+            .http2
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= cx.now.mono)
             && let Err(error) = self.http2.tick(cx.now.mono)
         {
             tracing::debug!(peer = %self.peer.address, %error, "connection timed out");
             self.end(Closing::Lost, cx);
         }
-        self.calls.iter_mut().flatten().for_each(|call| call.release_idle());
+        self.calls
+            .iter_mut()
+            .flatten()
+            .for_each(|call| call.release_idle());
     }
 
     /// Whether the time that an ending connection may take has passed.
@@ -436,17 +485,18 @@ impl Connection {
         let output = self.http2.output();
         if !output.is_empty() {
             buffer.copy(output);
-            if output.capacity() > CONTROL_KEPT_BYTES { *output = BytesMut::new() } else { output.clear() }
+            if output.capacity() > CONTROL_KEPT_BYTES {
+                *output = BytesMut::new()
+            } else {
+                output.clear()
+            }
         }
     }
 
-    fn gather_call<S: Service>(
-        &mut self,
-        key: StreamKey,
-        buffer: &mut impl Gather,
-        cx: &mut Context<'_, S>,
-    ) {
-        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else { return };
+    fn gather_call<S: Service>(&mut self, key: StreamKey, buffer: &mut impl Gather, cx: &mut Context<'_, S>) {
+        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else {
+            return;
+        };
         call.listed = false;
         let frame_max = self.http2.max_frame_size();
         loop {
@@ -467,7 +517,9 @@ impl Connection {
             let mut pieces: smallvec::SmallVec<[Bytes; 16]> = smallvec::SmallVec::new();
             let mut len = 0;
             while len < room && pieces.len() < pieces.inline_size() {
-                let Some(piece) = call.pull(room - len, cx.service) else { break };
+                let Some(piece) = call.pull(room - len, cx.service) else {
+                    break;
+                };
                 len += piece.len();
                 pieces.push(piece);
             }
@@ -489,7 +541,9 @@ impl Connection {
 
     /// The response is complete.
     fn call_done<S: Service>(&mut self, key: StreamKey, cx: &mut Context<'_, S>) {
-        let input_ended = self.calls[key.index()].as_ref().is_some_and(|call| call.input_ended);
+        let input_ended = self.calls[key.index()]
+            .as_ref()
+            .is_some_and(|call| call.input_ended);
         self.call_over(key.index(), Closing::Orderly, cx);
         if !input_ended {
             // RFC 9113 section 8.1: the server needs no more of the request.
@@ -502,8 +556,7 @@ impl Connection {
 /// The call for an answer that is no gRPC, or `None` where its headers are all of it.
 fn reply_call(key: StreamKey, reply: Reply) -> (Option<Call>, HeaderList) {
     let body = Bytes::from_static(reply.body);
-    let call =
-        (!body.is_empty()).then(|| Call::new(key, Kind::Reply { body }, 0, Encoding::Identity, None));
+    let call = (!body.is_empty()).then(|| Call::new(key, Kind::Reply { body }, 0, Encoding::Identity, None));
     (call, reply.headers)
 }
 

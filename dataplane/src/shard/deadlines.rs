@@ -13,7 +13,8 @@ pub(crate) struct Deadlines(BinaryHeap<Reverse<(Instant, u32, u32)>>);
 
 impl Deadlines {
     pub(crate) fn extend(&mut self, new: impl Iterator<Item = (Instant, CallId)>) {
-        self.0.extend(new.map(|(at, call)| Reverse((at, call.connection, call.stream))));
+        self.0
+            .extend(new.map(|(at, call)| Reverse((at, call.connection, call.stream))));
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -24,6 +25,8 @@ impl Deadlines {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse((_, connection, stream))| CallId { connection, stream })
+        self.0
+            .pop()
+            .map(|Reverse((_, connection, stream))| CallId { connection, stream })
     }
 }

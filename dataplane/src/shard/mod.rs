@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 use glommio::io::PollableFd;
 use glommio::timer::Timer;
-use ringgate_uring::{Completion, ListenerId, Ring, SocketId, WakeFd};
 use ringgate_grpc::reflection::ReflectionError;
+use ringgate_uring::{Completion, ListenerId, Ring, SocketId, WakeFd};
 use rustls::ServerConfig;
 
 pub use service::{Answer, CallId, Closing, Flow, Handler, Now, Peer, Service, StreamTag};
@@ -158,7 +158,11 @@ impl<S: Service> Shard<S> {
         self.ring.listen(listener);
         let wake = match PollableFd::new(self.ring.wake_fd()) {
             Ok(wake) => wake,
-            Err(error) => return Err(ringgate_uring::Error::Enter(std::io::Error::other(error.to_string()))),
+            Err(error) => {
+                return Err(ringgate_uring::Error::Enter(std::io::Error::other(
+                    error.to_string(),
+                )));
+            }
         };
         let mut idle_since: Option<Instant> = None;
         for turn in 1u32.. {
@@ -234,7 +238,11 @@ impl<S: Service> Shard<S> {
                 }
                 Completion::Sent { socket, result } => self.sent(socket, result),
                 Completion::Accepted { socket, peer, .. } => self.accepted(socket, peer),
-                Completion::AcceptFailed { listener, error, stopped } => {
+                Completion::AcceptFailed {
+                    listener,
+                    error,
+                    stopped,
+                } => {
                     tracing::warn!(%error, "a connection was not accepted");
                     self.counters.accept_failures += 1;
                     if stopped && self.draining.is_none() {
@@ -268,7 +276,11 @@ impl<S: Service> Shard<S> {
                 }
             },
         };
-        let peer = Peer { address, encrypted: tls.is_some(), certificate: None };
+        let peer = Peer {
+            address,
+            encrypted: tls.is_some(),
+            certificate: None,
+        };
         let http2 = ringgate_http2::Connection::server(self.config.http2.clone(), self.now.mono);
         let index = socket.index();
         if self.connections.len() <= index {
@@ -296,7 +308,9 @@ impl<S: Service> Shard<S> {
 
     /// Lets a connection work, and flushes it at the end of the turn.
     fn with(&mut self, index: usize, work: impl FnOnce(&mut Connection, &mut Context<'_, S>)) {
-        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
         let mut cx = context!(self);
         work(connection, &mut cx);
         if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
@@ -314,7 +328,8 @@ impl<S: Service> Shard<S> {
 
     fn from_other_cores(&mut self) -> bool {
         let (service, now) = (&mut self.service, &self.now);
-        self.port.receive(|from, message| service.receive(from, message, now))
+        self.port
+            .receive(|from, message| service.receive(from, message, now))
     }
 
     fn to_other_cores(&mut self) {
@@ -333,14 +348,18 @@ impl<S: Service> Shard<S> {
 
     fn resume_calls(&mut self) {
         while let Some(call) = self.service.next_resumed() {
-            self.with(call.connection as usize, |connection, cx| connection.call_resumed(call.stream, cx));
+            self.with(call.connection as usize, |connection, cx| {
+                connection.call_resumed(call.stream, cx)
+            });
         }
     }
 
     /// Goes on with every call that waits. The service pauses those again that still have to wait for it.
     fn resume_all(&mut self) {
         for index in 0..self.connections.len() {
-            let Some(connection) = &self.connections[index] else { continue };
+            let Some(connection) = &self.connections[index] else {
+                continue;
+            };
             let paused: Vec<u32> = connection.paused_calls().collect();
             for stream in paused {
                 self.with(index, |connection, cx| connection.call_resumed(stream, cx));
@@ -368,7 +387,9 @@ impl<S: Service> Shard<S> {
     }
 
     fn flush(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else { return };
+        let Some(connection) = self.connections[index].as_mut() else {
+            return;
+        };
         connection.listed = false;
         if self.ring.is_sending(connection.socket) {
             // Its completion lists the connection again.
@@ -393,12 +414,18 @@ impl<S: Service> Shard<S> {
     fn timers(&mut self) -> bool {
         let now = self.now.mono;
         let mut worked = false;
-        if self.service.next_deadline().is_some_and(|deadline| deadline <= now) {
+        if self
+            .service
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
             self.service.tick(&self.now);
             worked = true;
         }
         while let Some(call) = self.deadlines.pop_due(now) {
-            self.with(call.connection as usize, |connection, cx| connection.call_expired(call.stream, cx));
+            self.with(call.connection as usize, |connection, cx| {
+                connection.call_expired(call.stream, cx)
+            });
             worked = true;
         }
         if now >= self.next_sweep {
@@ -422,7 +449,9 @@ impl<S: Service> Shard<S> {
         let mut worked = false;
         let over = self.draining.is_some_and(|deadline| deadline <= self.now.mono);
         for index in (slice..self.connections.len()).step_by(SWEEP_SLICES) {
-            let Some(connection) = &self.connections[index] else { continue };
+            let Some(connection) = &self.connections[index] else {
+                continue;
+            };
             if connection.is_overdue(self.now.mono) {
                 let socket = connection.socket;
                 self.ring.abort(socket);
@@ -461,7 +490,11 @@ impl<S: Service> Shard<S> {
         let mut counts = self.counters.counts();
         counts.push(("connections", u64::from(self.ring.sockets_open())));
         counts.extend(self.service.counts());
-        CoreReport { core: self.port.core(), counts, details: self.service.details() }
+        CoreReport {
+            core: self.port.core(),
+            counts,
+            details: self.service.details(),
+        }
     }
 
     fn drain(&mut self, patience: Duration) {
@@ -485,7 +518,10 @@ impl<S: Service> Shard<S> {
     fn next_deadline(&self) -> Option<Instant> {
         let sweep = (self.ring.sockets_open() > 0).then_some(self.next_sweep);
         let accept = self.accept_rest.map(|(at, _)| at);
-        [self.service.next_deadline(), self.deadlines.next(), sweep, accept].into_iter().flatten().min()
+        [self.service.next_deadline(), self.deadlines.next(), sweep, accept]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     async fn park(&mut self, wake: &PollableFd<WakeFd>) -> Result<(), ringgate_uring::Error> {

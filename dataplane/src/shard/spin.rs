@@ -19,7 +19,11 @@ pub(crate) struct Spin {
 impl Spin {
     /// `forever`: the core is dedicated and never parks.
     pub(crate) fn new(max: Duration, forever: bool) -> Spin {
-        Spin { max, budget: max, forever }
+        Spin {
+            max,
+            budget: max,
+            forever,
+        }
     }
 
     pub(crate) fn never_parks(&self) -> bool {

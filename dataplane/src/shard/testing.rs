@@ -31,7 +31,11 @@ impl Service for Recorder {
 
     fn message(&mut self, _: StreamTag, message: &[u8], _: &Now) -> Flow {
         self.notes.push(Note::Message(message.to_vec()));
-        if self.pause_after.is_some_and(|limit| self.notes.len() >= limit) { Flow::Pause } else { Flow::Continue }
+        if self.pause_after.is_some_and(|limit| self.notes.len() >= limit) {
+            Flow::Pause
+        } else {
+            Flow::Continue
+        }
     }
 
     fn broken(&mut self, _: StreamTag, status: &Status, _: &Now) {

@@ -71,10 +71,15 @@ pub fn server_config(files: &Files) -> Result<Arc<ServerConfig>, Error> {
                 roots.add(certificate)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier =
-                if files.client_certificate_required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = if files.client_certificate_required {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
             builder.with_client_cert_verifier(
-                verifier.build().map_err(|error| Error::ClientCa(error.to_string()))?,
+                verifier
+                    .build()
+                    .map_err(|error| Error::ClientCa(error.to_string()))?,
             )
         }
     };
@@ -86,13 +91,19 @@ pub fn server_config(files: &Files) -> Result<Arc<ServerConfig>, Error> {
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let file_error = |source| Error::File { path: path.to_owned(), what, source };
+    let file_error = |source| Error::File {
+        path: path.to_owned(),
+        what,
+        source,
+    };
     let certificates = CertificateDer::pem_file_iter(path)
         .map_err(file_error)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(file_error)?;
     if certificates.is_empty() {
-        return Err(Error::Empty { path: path.to_owned() });
+        return Err(Error::Empty {
+            path: path.to_owned(),
+        });
     }
     Ok(certificates)
 }

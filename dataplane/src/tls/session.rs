@@ -32,7 +32,11 @@ impl Session {
         let mut rustls = ServerConnection::new(config)?;
         // What is written is bounded by what one flush gathers.
         rustls.set_buffer_limit(None);
-        Ok(Session { rustls, scratch: Vec::new(), closed: false })
+        Ok(Session {
+            rustls,
+            scratch: Vec::new(),
+            closed: false,
+        })
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -65,7 +69,9 @@ impl Session {
             }
             let mut left = state.plaintext_bytes_to_read();
             while left > 0 {
-                let Ok(read @ 1..) = self.rustls.reader().read(&mut record) else { break };
+                let Ok(read @ 1..) = self.rustls.reader().read(&mut record) else {
+                    break;
+                };
                 left -= read.min(left);
                 plaintext(&record[..read], self.certificate());
             }

@@ -82,11 +82,13 @@ fn agent_name(plan: &Plan) -> String {
 }
 
 fn name(role: Role, index: usize, run: u32) -> String {
-    format!(
-        "ringgate/perf/{}/{:08x}-{run:04x}-{index:06}",
-        role.name(),
-        std::process::id()
-    )
+    let kind = match role {
+        Role::Publisher => "pub",
+        Role::Subscriber => "sub",
+        Role::Requester => "ask",
+        Role::Responder => "ans",
+    };
+    format!("perf/load/{kind}/{:06x}{run:03x}{index:05}", std::process::id())
 }
 
 fn publish_body(payload_bytes: usize) -> Vec<u8> {
@@ -133,7 +135,11 @@ impl Wire for Agp {
         let splitter = &mut self.splitter;
         self.call.receive(bytes, out, |data| {
             splitter.feed(data, |bytes| message(bytes, inbox))
-        })
+        })?;
+        if self.call.take_over() {
+            inbox.push(Incoming::Ended);
+        }
+        Ok(())
     }
 
     fn subscribe(&mut self, topic: u32, out: &mut Vec<u8>) {
@@ -178,6 +184,12 @@ impl Wire for Agp {
 
     fn flush(&mut self, out: &mut Vec<u8>) {
         self.call.flush(out);
+    }
+
+    /// Half-closes the call: a gateway keeps the session of a connection that is merely lost.
+    fn close(&mut self, out: &mut Vec<u8>) -> bool {
+        self.call.end(out);
+        true
     }
 }
 

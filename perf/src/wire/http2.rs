@@ -54,6 +54,22 @@ pub(super) struct Call {
     stream_window: i64,
     initial_window: i64,
     frame_bytes_max: usize,
+    end: End,
+}
+
+/// How far the end of the call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It goes on.
+    No,
+    /// This side has nothing more to say; END_STREAM goes out behind what is pending.
+    Wanted,
+    /// END_STREAM is out.
+    Said,
+    /// The server has ended its side too.
+    Over,
+    /// And the caller knows.
+    Told,
 }
 
 impl Call {
@@ -70,6 +86,7 @@ impl Call {
             stream_window: WINDOW_DEFAULT,
             initial_window: WINDOW_DEFAULT,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
+            end: End::No,
         }
     }
 
@@ -111,6 +128,27 @@ impl Call {
         }
         self.pending.drain(..self.pending_sent);
         self.pending_sent = 0;
+        if self.end == End::Wanted && self.pending.is_empty() {
+            put_frame(kind::DATA, flag::END_STREAM, STREAM, &[], out);
+            self.end = End::Said;
+        }
+    }
+
+    /// Ends this side of the call (RFC 9113 section 5.1, half-closed).
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        if self.end == End::No {
+            self.end = End::Wanted;
+            self.flush(out);
+        }
+    }
+
+    /// Whether both sides have ended the call since this was last asked.
+    pub(super) fn take_over(&mut self) -> bool {
+        let over = self.end == End::Over;
+        if over {
+            self.end = End::Told;
+        }
+        over
     }
 
     /// Takes what was received; `data` gets the payload of DATA frames.
@@ -204,6 +242,9 @@ impl Call {
                     "GOAWAY with HTTP/2 error {}: {reason}",
                     number(4)?
                 )));
+            }
+            kind::HEADERS | kind::DATA if flags & flag::END_STREAM != 0 && self.end == End::Said => {
+                self.end = End::Over;
             }
             kind::HEADERS | kind::DATA if flags & flag::END_STREAM != 0 => {
                 return Err(WireError::Refused(format!(
@@ -326,6 +367,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(out.len(), 70_000 - 65_535 + FRAME_HEAD_BYTES);
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for_is_none() {
+        let mut call = Call::new();
+        let mut out = Vec::new();
+        call.pending().extend_from_slice(b"last");
+        call.end(&mut out);
+        let mut said = frame(kind::DATA, 0, STREAM, b"last");
+        said.extend(frame(kind::DATA, flag::END_STREAM, STREAM, &[]));
+        assert_eq!(out, said);
+        assert!(!call.take_over());
+        let trailers = frame(
+            kind::HEADERS,
+            flag::END_HEADERS | flag::END_STREAM,
+            STREAM,
+            b"\x00\x0bgrpc-status\x010",
+        );
+        receive(&mut call, &trailers, &mut out).unwrap();
+        assert!(call.take_over());
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub enum Incoming {
     Response(u64),
     /// The server says that it dropped so many messages.
     Dropped(u64),
+    /// The conversation is over, as [`Wire::close`] wished.
+    Ended,
 }
 
 /// The state of one connection: bytes in, [`Incoming`] out, and what is to be sent appended to `out`.
@@ -143,6 +145,11 @@ pub trait Wire {
     fn respond(&mut self, token: u64, sequence: u64, out: &mut Vec<u8>);
     /// Ends a batch: whatever was said since the last time must be in `out` now, as far as the server's flow control allows.
     fn flush(&mut self, out: &mut Vec<u8>);
+    /// Takes leave, so that the server keeps nothing for a return. True when [`Incoming::Ended`] will follow; otherwise the
+    /// connection may just be closed.
+    fn close(&mut self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 /// The server said something it should not have.

@@ -76,7 +76,9 @@ impl Churn {
         loop {
             let now = Instant::now();
             if clock.tick(now, asked, confirmed)? {
-                return clock.stop(asked, confirmed, latency);
+                let outcome = clock.stop(asked, confirmed, latency)?;
+                fleet.leave();
+                return Ok(outcome);
             }
             while asked - confirmed < self.window as u64 {
                 // Even changes subscribe, odd ones give up what the change before has made.

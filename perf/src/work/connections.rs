@@ -70,6 +70,7 @@ impl Connections {
         let busy = target.pid.map(Usage::of).transpose()?;
         hold(&mut fleet, self.hold)?;
         let after = target.pid.map(Usage::of).transpose()?;
+        fleet.leave();
         Ok(Outcome {
             elapsed,
             sent: self.count as u64,

@@ -255,6 +255,11 @@ impl<'a> Flow<'a> {
 
     /// Ends a run in which nothing moves any more.
     fn check_progress(&self) -> Result<(), Error> {
+        if self.ledger.dropped > 0 && matches!(self.work.pace, Pace::Window(_)) {
+            return Err(Error::Dropped {
+                count: self.ledger.dropped,
+            });
+        }
         let stalled = self.ledger.outstanding > 0 && self.ledger.last_arrival.elapsed() > QUIET_MAX;
         match stalled {
             true => Err(Error::Stalled {
@@ -281,6 +286,7 @@ impl<'a> Flow<'a> {
         }
         outcome.lost = self.ledger.missing().max(self.ledger.dropped);
         outcome.misordered = self.ledger.misordered;
+        self.fleet.leave();
         Ok(outcome)
     }
 }
@@ -311,17 +317,37 @@ impl Ledger {
         let expected = self.expected[subscriber];
         let sequence = sequence.unwrap_or(expected);
         if self.ordered && sequence != expected {
-            self.misordered += 1;
+            self.out_of_step(sequence, expected);
         }
         self.expected[subscriber] = sequence + self.stride;
         self.delivered += 1;
+        (sequence, self.settle(sequence))
+    }
+
+    /// One subscriber waits for a message no more. Returns when the message was sent.
+    #[inline]
+    fn settle(&mut self, sequence: u64) -> u64 {
         let mask = self.slots.len() - 1;
         let slot = &mut self.slots[sequence as usize & mask];
         slot.waiting = slot.waiting.saturating_sub(1);
         if slot.waiting == 0 {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
-        (sequence, slot.sent_nanos)
+        slot.sent_nanos
+    }
+
+    /// Messages that were skipped will not come any more, so that nothing waits for them; they stay missing.
+    #[cold]
+    fn out_of_step(&mut self, sequence: u64, expected: u64) {
+        if sequence < expected {
+            self.misordered += 1;
+            return;
+        }
+        let mut skipped = expected;
+        while skipped < sequence.min(self.sent) {
+            self.settle(skipped);
+            skipped += self.stride;
+        }
     }
 
     /// Deliveries that have not arrived.

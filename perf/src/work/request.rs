@@ -93,7 +93,9 @@ impl Exchange<'_> {
         loop {
             let now = Instant::now();
             if self.clock.tick(now, self.sent, self.answered)? {
-                return self.clock.stop(self.sent, self.answered, self.latency);
+                let outcome = self.clock.stop(self.sent, self.answered, self.latency)?;
+                self.fleet.leave();
+                return Ok(outcome);
             }
             let due = self.ask(now);
             self.fleet.flush()?;

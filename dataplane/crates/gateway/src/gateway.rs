@@ -33,7 +33,6 @@ use crate::ops::request::Requests;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Stage, after};
-use crate::stats::{AgentInfo, SessionInfo, Stats, SubscriptionInfo};
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
 
@@ -391,104 +390,11 @@ impl Gateway {
             .is_none_or(|session| session.gated || session.queue.is_empty())
     }
 
-    /// Whether a session whose agent has said all it wants to say is owed an answer still: something waits for it, or will come
-    /// without a word of its own.
-    pub fn is_owed(&self, session: SessionId) -> bool {
-        self.sessions.get(session).is_some_and(|session| {
-            session.stage == Stage::Claiming
-                || session.subscribing > 0
-                || session.pauses.holds > 0
-                || !session.calls.requests.is_empty()
-                || !session.calls.introductions.is_empty()
-                || !session.queue.is_empty()
-        })
-    }
-
     /// Bytes that wait for a session.
     pub fn queued_bytes(&self, session: SessionId) -> u64 {
         self.sessions
             .get(session)
             .map_or(0, |session| session.queue.bytes())
-    }
-
-    /// Counters and gauges. Counting the gauges takes a walk over the sessions.
-    pub fn stats(&self) -> Stats {
-        let mut stats = self.sessions.ledger.stats;
-        stats.queued_bytes = self.sessions.ledger.queued_bytes;
-        stats.agents = self.directory.len() as u64;
-        stats.patterns = self.table.len() as u64;
-        stats.names = self.names.len() as u64;
-        stats.requests = self.requests.len() as u64;
-        stats.introductions = self.introductions.len() as u64;
-        stats.publishes_held = self.holds.len() as u64;
-        for session in self.sessions.iter() {
-            stats.streams_open += u64::from(session.has_stream());
-            stats.sessions += u64::from(session.stage == Stage::Active);
-            stats.sessions_detached += u64::from(session.stage == Stage::Detached);
-            stats.subscriptions += session.subscriptions.len() as u64;
-            stats.requests_inbound += session.calls.inbound.len() as u64;
-            stats.agent_streams += session.calls.streams.len() as u64;
-            stats.introductions_inbound += session.calls.invitations.len() as u64;
-            stats.channels += session.calls.channels.len() as u64;
-        }
-        stats
-    }
-
-    /// A look at each session.
-    pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> + '_ {
-        self.sessions.iter().map(|session| SessionInfo {
-            session: session.id,
-            name: session.name().to_owned(),
-            address: session.peer.address.clone(),
-            connection: session.peer.connection,
-            detached: session.stage == Stage::Detached,
-            paused: session.pauses.any(),
-            queued_bytes: session.queue.bytes(),
-            published: session.sequence,
-            dropped: session.queue.dropped(),
-            subscriptions: session.subscriptions.len() as u32,
-            requests: session.calls.requests.len() as u32,
-        })
-    }
-
-    /// A look at each subscription of a session.
-    pub fn subscriptions(&self, session: SessionId) -> impl Iterator<Item = SubscriptionInfo> + '_ {
-        self.sessions.get(session).into_iter().flat_map(|session| {
-            session
-                .queue
-                .lanes
-                .iter()
-                .filter(|(_, lane)| !lane.closed)
-                .map(|(_, lane)| SubscriptionInfo {
-                    id: lane.id,
-                    pattern: lane.pattern.to_string(),
-                    group: match lane.group {
-                        crate::queue::NO_GROUP => String::new(),
-                        group => self.table.group(group).name.to_string(),
-                    },
-                    policy: lane.policy,
-                    queue_bytes_max: u64::from(lane.bound),
-                    queued_bytes: lane.waiting(),
-                    dropped: lane.dropped(),
-                })
-        })
-    }
-
-    /// Every agent of the node, as this core knows it.
-    pub fn agents(&self) -> impl Iterator<Item = AgentInfo> + '_ {
-        self.directory.iter().map(|agent| AgentInfo {
-            name: agent.card.name.to_string(),
-            core: agent.card.address.core,
-            session: agent.card.address.session,
-            capabilities: agent.card.capabilities.iter().map(ToString::to_string).collect(),
-            labels: agent
-                .card
-                .labels
-                .iter()
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect(),
-            status: agent.status(),
-        })
     }
 
     /// Deals with what the call caused on this core itself.

@@ -125,8 +125,10 @@ pub enum Outgoing<'a> {
     Connected {
         /// The Accept message.
         body: &'a [u8],
-        /// The receiver's number of the introduction: `Introduce.id`, 0 for the one who accepted.
+        /// The introducer's `Introduce.id`; 0 for the one who accepted.
         id: u64,
+        /// The accepter's number of the introduction, as in Introduce; 0 for the introducer, who never saw it.
+        introduction: u64,
         /// Name of the channel, to be used as a target.
         channel: &'a str,
         /// Verified name of the peer.

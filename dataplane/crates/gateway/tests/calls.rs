@@ -613,3 +613,26 @@ fn who_does_not_read_its_answers_is_not_read_from() {
     assert!(refused, "the responder's backlog is bounded");
     end(&mut node, &[&asker, &weather]);
 }
+
+#[test]
+fn an_agent_that_has_every_answer_is_owed_nothing() {
+    for mut node in nodes() {
+        let asker = node.agent(0, "a/b/c/asker");
+        let responder = node.agent(node.cores() - 1, "a/b/c/responder");
+        node.subscribe(&asker, 1, "news/*", "", Delivery::default());
+        node.told(&asker);
+        assert!(!node.gateways[0].is_owed(asker.session));
+        let _ = node.request(&asker, 5, To::Agent("a/b/c/responder"), 1000, b"?");
+        assert!(
+            node.gateways[0].is_owed(asker.session),
+            "a request waits for its response"
+        );
+        let forward = node.told(&responder);
+        let Some(Said::Forward { request, .. }) = forward.first() else {
+            panic!("{forward:?}")
+        };
+        let _ = node.respond(&responder, *request, b"!");
+        node.told(&asker);
+        assert!(!node.gateways[0].is_owed(asker.session));
+    }
+}

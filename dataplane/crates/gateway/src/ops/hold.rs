@@ -2,7 +2,8 @@
 //!
 //! A message that finds a `BLOCK` subscription full is kept beside it until there is room, at most `block_ms`, and its publisher's
 //! input is paused so long: so at most one message of each publisher is held. A publisher on another core is paused for the round
-//! trip to the subscription's core, which answers as soon as the message is queued or dropped.
+//! trip to the subscription's core, which answers as soon as the message is queued or dropped. A held message outlives its
+//! publisher's stream; what a resumed publisher says on its next stream is not held behind it.
 
 use crate::hash::Seed;
 
@@ -23,7 +24,7 @@ pub(crate) enum HoldOrigin {
     Session(SessionId),
     /// A hold of another core.
     Core(CoreId, u64),
-    /// The publisher did not know that it might have to wait.
+    /// The publisher did not know that it might have to wait, and goes on: the message is not held.
     Nobody,
 }
 
@@ -47,6 +48,13 @@ impl Held {
             number: 0,
             waits: 0,
         }
+    }
+}
+
+impl Held {
+    /// Whether the publisher waits for it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.origin != HoldOrigin::Nobody
     }
 }
 
@@ -94,6 +102,21 @@ impl Gateway {
             lane: local.lane,
         };
         self.timers.set(after(now, u64::from(lane.block_ms)), timer);
+    }
+
+    /// A subscription has no room, and nobody waits until it has.
+    pub(crate) fn drop_parcel(&mut self, local: Local, parcel: &Parcel) {
+        if let Some((session, ledger)) = self.sessions.at(local.session) {
+            let run = Run {
+                dialect: RUN_DIALECT,
+                topic: &parcel.topic,
+                bytes: &parcel.bytes,
+                messages: 1,
+            };
+            session.queue.drop_arriving(local.lane, run, ledger);
+            let id = session.id;
+            self.sessions.mark(id);
+        }
     }
 
     /// All receivers were asked: the publish is over, or held.

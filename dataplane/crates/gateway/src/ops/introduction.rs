@@ -199,6 +199,7 @@ impl Gateway {
         let connected = Outgoing::Connected {
             body: accept.body,
             id: introduction,
+            introduction: 0,
             channel: &channel_name(number),
             source: card.name.as_str(),
             credential: card.identity.credential(),
@@ -246,6 +247,7 @@ impl Gateway {
         let connected = Outgoing::Connected {
             body: &[],
             id: 0,
+            introduction: number,
             channel: &channel_name(number),
             source: invitation.source.as_str(),
             credential: invitation.identity.credential(),

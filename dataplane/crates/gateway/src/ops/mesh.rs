@@ -3,6 +3,7 @@
 use crate::core_message::Body;
 use crate::gateway::Gateway;
 use crate::ids::{Address, CoreId, Now};
+use crate::ops::publish::SentRun;
 use crate::outgoing::Encoder;
 use crate::session::Inbound;
 use crate::table::Remote;
@@ -16,7 +17,17 @@ impl Gateway {
                 messages,
                 hold,
             } => {
-                self.receive_run(from, &topic, bytes, messages, hold, now, enc);
+                self.receive_run(
+                    from,
+                    SentRun {
+                        topic,
+                        bytes,
+                        messages,
+                        hold,
+                    },
+                    now,
+                    enc,
+                );
             }
             Body::GroupRun(run) => self.receive_group_run(from, *run, now, enc),
             Body::Released { hold } => self.hold_done(hold, false, enc),

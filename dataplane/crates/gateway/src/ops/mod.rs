@@ -4,6 +4,7 @@ pub(crate) mod barrier;
 mod closing;
 mod group;
 pub(crate) mod hold;
+mod inspect;
 pub(crate) mod introduction;
 mod mesh;
 pub(crate) mod name;

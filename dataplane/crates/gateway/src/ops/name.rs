@@ -34,6 +34,8 @@ struct Owner {
     /// Who is to give it up yet. Until then, and until the owner has settled, nobody else may claim the name.
     previous: Option<Address>,
     token: [u8; TOKEN_BYTES],
+    /// What the owner gets if it turns out that there is nothing to resume: a token always means one session.
+    fresh_token: [u8; TOKEN_BYTES],
     detached: bool,
 }
 
@@ -69,6 +71,7 @@ impl Gateway {
                 address: claimant,
                 previous: None,
                 token,
+                fresh_token: token,
                 detached: false,
             };
             self.names.owners.insert(Arc::clone(&name), owner);
@@ -94,9 +97,7 @@ impl Gateway {
             let previous = std::mem::replace(&mut owner.address, claimant);
             owner.previous = Some(previous);
             owner.detached = false;
-            if !authentic {
-                owner.token = token;
-            }
+            owner.fresh_token = token;
             let to = authentic.then_some(claimant);
             return self.send(
                 previous.core,
@@ -125,6 +126,7 @@ impl Gateway {
         };
         if owner.previous == Some(from) {
             owner.previous = None;
+            owner.token = owner.fresh_token;
             let (to, token) = (owner.address, owner.token);
             self.send(
                 to.core,

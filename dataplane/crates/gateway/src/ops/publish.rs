@@ -28,6 +28,15 @@ pub(crate) struct RunBuilt {
     messages: u32,
 }
 
+/// A run from another core.
+pub(crate) struct SentRun {
+    pub(crate) topic: Arc<str>,
+    pub(crate) bytes: Bytes,
+    pub(crate) messages: u32,
+    /// By which the sender holds its publisher until this core has queued or dropped it.
+    pub(crate) hold: Option<u64>,
+}
+
 /// One message on its way to those who take messages one by one.
 pub(crate) struct Parcel {
     pub(crate) topic: Arc<str>,
@@ -162,20 +171,26 @@ impl Gateway {
 
     /// Queues a run for one subscription.
     fn deliver<E: Encoder>(&mut self, local: Local, run: Run<'_>) -> Pushed {
-        let Some((session, ledger)) = self.sessions.at(local.session) else {
+        let Some((id, pushed)) = self.sessions.deliver::<E>(local, run) else {
             return Pushed::Queued(0);
         };
-        let pushed = session.queue.push_run::<E>(local.lane, run, ledger);
-        let id = session.id;
         if pushed == Pushed::Disconnect {
-            let subscription = session.queue.lanes[local.lane as usize].id;
-            ledger
-                .stats
-                .count_dropped(DeliveryPolicy::Disconnect, u64::from(run.messages));
-            self.doomed.push((id, subscription));
+            self.doom(id, local, run.messages);
         }
-        self.sessions.mark(id);
         pushed
+    }
+
+    /// A `DISCONNECT` subscription has no room.
+    #[cold]
+    fn doom(&mut self, id: SessionId, local: Local, messages: u32) {
+        let Some((session, ledger)) = self.sessions.at(local.session) else {
+            return;
+        };
+        let subscription = session.queue.lanes[local.lane as usize].id;
+        ledger
+            .stats
+            .count_dropped(DeliveryPolicy::Disconnect, u64::from(messages));
+        self.doomed.push((id, subscription));
     }
 
     /// Publishes a message that must be looked at for each receiver.
@@ -238,51 +253,35 @@ impl Gateway {
         match self.deliver::<E>(local, run) {
             Pushed::Queued(messages) => parcel.receivers += messages,
             Pushed::Disconnect => {}
-            Pushed::Full => self.hold_for(local, &mut parcel.held, now),
+            Pushed::Full if parcel.held.is_wanted() => self.hold_for(local, &mut parcel.held, now),
+            Pushed::Full => self.drop_parcel(local, parcel),
         }
     }
 
     /// A run from another core.
-    pub(crate) fn receive_run<E: Encoder>(
-        &mut self,
-        from: CoreId,
-        topic: &str,
-        bytes: Bytes,
-        messages: u32,
-        hold: Option<u64>,
-        now: &Now,
-        enc: &mut E,
-    ) {
-        let (set, matched) = self.table.set_for(topic);
+    pub(crate) fn receive_run<E: Encoder>(&mut self, from: CoreId, sent: SentRun, now: &Now, enc: &mut E) {
+        let (set, matched) = self.table.set_for(&sent.topic);
         self.sessions.ledger.stats.matches += u64::from(matched);
         let run = Run {
             dialect: RUN_DIALECT,
             topic: &set.topic,
-            bytes: &bytes,
-            messages,
+            bytes: &sent.bytes,
+            messages: sent.messages,
         };
         let mut blocking = false;
         for local in &set.locals {
-            if self
-                .sessions
-                .at(local.session)
-                .is_some_and(|(session, _)| session.ignores(from))
-            {
-                continue;
-            }
-            match local.policy {
-                DeliveryPolicy::Block => blocking = true,
-                _ => {
-                    self.deliver::<E>(*local, run);
-                }
+            if local.policy == DeliveryPolicy::Block {
+                blocking = true;
+            } else if !self.ignores(*local, from) {
+                self.deliver::<E>(*local, run);
             }
         }
         if !self.departing.is_empty() {
             self.deliver_to_departing::<E>(from, run);
         }
         if blocking {
-            self.receive_blocking::<E>(from, &set, bytes, messages, hold, now, enc);
-        } else if let Some(hold) = hold {
+            self.receive_blocking(from, &set, sent, now, enc);
+        } else if let Some(hold) = sent.hold {
             self.send(from, Body::Released { hold });
         }
     }
@@ -292,25 +291,24 @@ impl Gateway {
         &mut self,
         from: CoreId,
         set: &MatchSet,
-        mut bytes: Bytes,
-        messages: u32,
-        hold: Option<u64>,
+        mut sent: SentRun,
         now: &Now,
         enc: &mut E,
     ) {
-        for left in (1..=messages).rev() {
+        for left in (1..=sent.messages).rev() {
             let len = match left {
-                1 => bytes.len(),
-                _ => E::first_len(RUN_DIALECT, &bytes),
+                1 => sent.bytes.len(),
+                _ => E::first_len(RUN_DIALECT, &sent.bytes),
             };
-            // The last one's hold is the sender's; earlier ones were sent before the sender knew of a BLOCK subscription.
-            let origin = match (left, hold) {
+            // The last one's hold is the sender's. Earlier ones were sent before the sender knew of a BLOCK subscription: their
+            // publisher goes on, and would overtake them.
+            let origin = match (left, sent.hold) {
                 (1, Some(hold)) => HoldOrigin::Core(from, hold),
                 _ => HoldOrigin::Nobody,
             };
             let mut parcel = Parcel {
                 topic: Arc::clone(&set.topic),
-                bytes: bytes.split_to(len),
+                bytes: sent.bytes.split_to(len),
                 receivers: 0,
                 held: Held::new(origin, 0),
             };
@@ -319,17 +317,19 @@ impl Gateway {
                 .iter()
                 .filter(|local| local.policy == DeliveryPolicy::Block)
             {
-                if self
-                    .sessions
-                    .at(local.session)
-                    .is_some_and(|(session, _)| session.ignores(from))
-                {
-                    continue;
+                if !self.ignores(*local, from) {
+                    self.deliver_parcel::<E>(*local, &mut parcel, now);
                 }
-                self.deliver_parcel::<E>(*local, &mut parcel, now);
             }
             self.settle_parcel(parcel, enc);
         }
+    }
+
+    /// Whether a subscription gets what `from` sends at another place.
+    fn ignores(&mut self, local: Local, from: CoreId) -> bool {
+        self.sessions
+            .at(local.session)
+            .is_some_and(|(session, _)| session.ignores(from))
     }
 
     /// Asks policy.

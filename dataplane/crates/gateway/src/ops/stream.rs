@@ -35,7 +35,7 @@ impl Gateway {
         let Some(card) = session.card.clone() else {
             return Ok(());
         };
-        if open.stream % 2 == 0 {
+        if open.stream.is_multiple_of(2) {
             let message = format!(
                 "stream {}: an agent numbers its streams with odd numbers",
                 open.stream

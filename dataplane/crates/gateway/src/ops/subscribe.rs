@@ -190,9 +190,10 @@ impl Gateway {
         lane: u32,
         enc: &mut E,
     ) {
-        let Some(open) = self.sessions.get(session) else {
+        let Some(open) = self.sessions.get_mut(session) else {
             return;
         };
+        open.subscribing = open.subscribing.saturating_sub(1);
         if open.subscriptions.get(&id) != Some(&lane) {
             return;
         }

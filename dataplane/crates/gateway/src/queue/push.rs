@@ -37,6 +37,7 @@ impl Queue {
     }
 
     /// Queues a run for a subscription by its policy.
+    #[inline]
     pub(crate) fn push_run<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
         let lane = &self.lanes[key as usize];
         let fits = lane.waiting + run.bytes.len() as u64 <= ledger.allowance(lane.bound);

@@ -10,7 +10,6 @@
 //! `RINGGATE_SIMULATION_SEEDS=n` runs n seeds, `RINGGATE_SIMULATION_SEED=s` one of them.
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "it serves several test binaries")]
 mod support;
 
 mod dice;

@@ -1,6 +1,6 @@
 //! One agent: what it knows of its session, and what it checks of what it is told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use ringgate_gateway::SessionId;
 use ringgate_gateway::code::Code;
@@ -8,10 +8,10 @@ use ringgate_gateway::code::Code;
 use crate::support::Said;
 
 /// The subscription to its mailbox, made first.
-pub const MAILBOX: u64 = 1;
+pub(crate) const MAILBOX: u64 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     Offline,
     Registering,
     Active,
@@ -21,51 +21,51 @@ pub enum State {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Player {
-    pub name: String,
-    pub state: State,
-    pub core: usize,
-    pub session: SessionId,
-    pub token: Vec<u8>,
+pub(crate) struct Player {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    pub(crate) core: usize,
+    pub(crate) session: SessionId,
+    pub(crate) token: Vec<u8>,
     /// Bytes pulled that are no whole message yet.
-    pub stream: Vec<u8>,
-    pub paused: bool,
-    pub stalled: bool,
-    pub next_id: u64,
-    pub subscriptions: HashSet<u64>,
-    pub requests: HashSet<u64>,
-    pub to_answer: Vec<u64>,
-    pub streams: HashSet<u64>,
-    pub invitations: Vec<u64>,
-    pub introductions: HashSet<u64>,
-    pub channels: Vec<String>,
-    pub mailbox: Mailbox,
-    /// The last sequence heard of each publisher's life, group messages apart.
+    pub(crate) stream: Vec<u8>,
+    pub(crate) paused: bool,
+    pub(crate) stalled: bool,
+    pub(crate) next_id: u64,
+    pub(crate) subscriptions: BTreeSet<u64>,
+    pub(crate) requests: BTreeSet<u64>,
+    pub(crate) to_answer: Vec<u64>,
+    pub(crate) streams: BTreeSet<u64>,
+    pub(crate) invitations: Vec<u64>,
+    pub(crate) introductions: BTreeSet<u64>,
+    pub(crate) channels: Vec<String>,
+    pub(crate) mailbox: Mailbox,
+    /// The last sequence heard of each publisher's stream, group messages apart.
     heard: HashMap<(String, u64, bool), u64>,
-    pub resumed: u64,
+    pub(crate) resumed: u64,
 }
 
 /// Books of what was published to an agent's mailbox.
 #[derive(Debug, Default)]
-pub struct Mailbox {
-    pub acknowledged: bool,
-    pub subscribed: bool,
+pub(crate) struct Mailbox {
+    pub(crate) acknowledged: bool,
+    pub(crate) subscribed: bool,
     /// Published since the acknowledgement: must be received or told lost.
-    pub must: u64,
+    pub(crate) must: u64,
     /// Published between Subscribe and the acknowledgement: may be.
-    pub may: u64,
-    pub received: u64,
-    pub dropped: u64,
+    pub(crate) may: u64,
+    pub(crate) received: u64,
+    pub(crate) dropped: u64,
 }
 
 /// Something for the world to know.
-pub enum News {
+pub(crate) enum News {
     GroupMessage(String),
-    Registered { resumed: bool },
+    Registered,
 }
 
 impl Player {
-    pub fn new(name: String) -> Self {
+    pub(crate) fn new(name: String) -> Self {
         Self {
             name,
             state: State::Offline,
@@ -76,12 +76,12 @@ impl Player {
             paused: false,
             stalled: false,
             next_id: 100,
-            subscriptions: HashSet::new(),
-            requests: HashSet::new(),
+            subscriptions: BTreeSet::new(),
+            requests: BTreeSet::new(),
             to_answer: Vec::new(),
-            streams: HashSet::new(),
+            streams: BTreeSet::new(),
             invitations: Vec::new(),
-            introductions: HashSet::new(),
+            introductions: BTreeSet::new(),
             channels: Vec::new(),
             mailbox: Mailbox::default(),
             heard: HashMap::new(),
@@ -89,16 +89,16 @@ impl Player {
         }
     }
 
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.state == State::Active
     }
 
-    pub fn mailbox_topic(&self) -> String {
+    pub(crate) fn mailbox_topic(&self) -> String {
         format!("mail/{}", self.name.replace('/', "."))
     }
 
     /// The stream is gone: so is all but subscriptions and what waits for them.
-    pub fn forget_calls(&mut self) {
+    pub(crate) fn forget_calls(&mut self) {
         self.stream.clear();
         self.requests.clear();
         self.to_answer.clear();
@@ -118,10 +118,7 @@ impl Player {
     }
 
     /// Takes what it was told; panics where the gateway broke its word.
-    pub fn hear(&mut self, said: Said) -> Option<News> {
-        if std::env::var("TRACE").is_ok_and(|name| self.name.ends_with(&name)) {
-            println!("{:?} {:?} {said:?} {:?}", self.state, self.session, self.mailbox);
-        }
+    pub(crate) fn hear(&mut self, said: Said) -> Option<News> {
         match said {
             Said::Registered { token, resumed, .. } => {
                 assert_eq!(
@@ -136,7 +133,7 @@ impl Player {
                 }
                 self.resumed += u64::from(resumed);
                 self.token = token;
-                return Some(News::Registered { resumed });
+                return Some(News::Registered);
             }
             Said::Notify {
                 body,
@@ -188,14 +185,14 @@ impl Player {
     fn notified(&mut self, body: &[u8], source: String, sequence: u64) -> Option<News> {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_end();
-        let (topic, rest) = text.split_once(' ').expect("a topic and the publisher's life");
-        let life = rest
+        let (topic, rest) = text.split_once(' ').expect("a topic and the publisher's stream");
+        let stream = rest
             .split(' ')
             .next()
-            .and_then(|life| life.parse().ok())
+            .and_then(|stream| stream.parse().ok())
             .expect("a number");
         let grouped = topic.starts_with("group/");
-        let heard = self.heard.entry((source.clone(), life, grouped)).or_default();
+        let heard = self.heard.entry((source.clone(), stream, grouped)).or_default();
         assert!(
             *heard < sequence || grouped && self.resumed > 0,
             "{}: {source} {sequence} after {heard}",

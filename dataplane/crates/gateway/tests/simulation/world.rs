@@ -18,20 +18,21 @@ const PLAYERS: usize = 7;
 const MEMORY: u64 = 1 << 20;
 
 /// See the module.
-pub struct World {
+pub(crate) struct World {
     node: Node,
     dice: Dice,
     players: Vec<Player>,
     /// Bodies of group messages that were received.
     grouped: HashSet<String>,
     published: u64,
-    /// Counts registrations that were not resumes, to tell a publisher's lives apart.
-    lives: Vec<u64>,
+    /// Counts registrations, to tell a publisher's streams apart: a message held for a `BLOCK` subscription may outlive its
+    /// publisher's stream, and what the next stream publishes is not held behind it.
+    streams: Vec<u64>,
     limits: Limits,
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let limits = Limits {
             resume_grace_ms: 400,
@@ -54,12 +55,12 @@ impl World {
                 .collect(),
             grouped: HashSet::new(),
             published: 0,
-            lives: vec![0; PLAYERS],
+            streams: vec![0; PLAYERS],
             limits,
         }
     }
 
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         match self.dice.below(20) {
             0..=6 => {
                 let link = self.dice.below(self.node.links.len());
@@ -143,7 +144,7 @@ impl World {
                 Some(News::GroupMessage(body)) => {
                     assert!(self.grouped.insert(body.clone()), "{body} came twice");
                 }
-                Some(News::Registered { resumed }) => self.lives[index] += u64::from(!resumed),
+                Some(News::Registered) => self.streams[index] += 1,
                 None => {}
             }
         }
@@ -182,7 +183,7 @@ impl World {
         );
         let register = Register {
             name: &name,
-            capabilities: vec!["play", if index % 2 == 0 { "even" } else { "odd" }],
+            capabilities: vec!["play", if index.is_multiple_of(2) { "even" } else { "odd" }],
             resume_token: if self.dice.one_in(5) { &[] } else { &token },
             ..Register::default()
         };
@@ -299,7 +300,10 @@ impl World {
                 return;
             }
             self.published += 1;
-            let body = format!("{topic} {} {}{:padding$}", self.lives[index], self.published, "");
+            let body = format!(
+                "{topic} {} {}{:padding$}",
+                self.streams[index], self.published, ""
+            );
             let id = if self.dice.one_in(6) {
                 self.next_id(index)
             } else {
@@ -499,7 +503,7 @@ impl World {
     }
 
     /// Everyone reads, nobody speaks: what is owed comes, and then nothing is left.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for _ in 0..40 {
             self.node.settle();
             for index in 0..PLAYERS {

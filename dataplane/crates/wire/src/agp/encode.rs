@@ -177,6 +177,7 @@ fn append(runs: &mut Arena, message: &Outgoing<'_>) {
         Outgoing::Connected {
             body,
             id,
+            introduction,
             channel,
             source,
             credential,
@@ -185,6 +186,7 @@ fn append(runs: &mut Arena, message: &Outgoing<'_>) {
             number::CONNECTED,
             body,
             (
+                Number::<1>(introduction),
                 Number::<16>(id),
                 Text::<17>(channel),
                 Text::<18>(source),

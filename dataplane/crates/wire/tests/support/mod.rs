@@ -284,6 +284,7 @@ fn assert_passed_on(action: &Action<'_>, encoder: &mut AgpEncoder) {
             let outgoing = Outgoing::Connected {
                 body,
                 id: 0,
+                introduction: 7,
                 channel: "",
                 source: "",
                 credential: EMPTY,
@@ -292,8 +293,14 @@ fn assert_passed_on(action: &Action<'_>, encoder: &mut AgpEncoder) {
                 panic!()
             };
             assert_eq!(
-                (heard.id, &*heard.channel, &*heard.source, &*heard.credential),
-                (0, "", "", EMPTY)
+                (
+                    heard.id,
+                    heard.introduction,
+                    &*heard.channel,
+                    &*heard.source,
+                    &*heard.credential
+                ),
+                (0, 7, "", "", EMPTY)
             );
             assert_eq!(heard.payload, proto::Accept::decode(body).unwrap().payload);
         }
