@@ -11,6 +11,8 @@ use crate::Error;
 pub struct Usage {
     /// Time on a processor, in user and kernel mode, of all its threads that are alive.
     pub cpu: Duration,
+    /// Time in which its threads could have run but waited for a processor that others used.
+    pub waited: Duration,
     /// Resident memory, bytes.
     pub rss_bytes: u64,
     /// The most that was ever resident, bytes.
@@ -30,17 +32,15 @@ impl Usage {
     }
 
     fn read(pid: u32) -> io::Result<Usage> {
-        let mut nanos = 0u64;
+        let (mut ran_nanos, mut waited_nanos) = (0u64, 0u64);
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread that ended between the listing and the reading is none of ours any more.
             let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
                 continue;
             };
-            nanos += text
-                .split(' ')
-                .next()
-                .and_then(|field| field.parse::<u64>().ok())
-                .unwrap_or(0);
+            let mut fields = text.split(' ').map(|field| field.parse::<u64>().unwrap_or(0));
+            ran_nanos += fields.next().unwrap_or(0);
+            waited_nanos += fields.next().unwrap_or(0);
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = |key: &str| {
@@ -48,7 +48,8 @@ impl Usage {
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
         Ok(Usage {
-            cpu: Duration::from_nanos(nanos),
+            cpu: Duration::from_nanos(ran_nanos),
+            waited: Duration::from_nanos(waited_nanos),
             rss_bytes: kib("VmRSS:").unwrap_or(0) * 1024,
             rss_bytes_max: kib("VmHWM:").unwrap_or(0) * 1024,
         })

@@ -199,7 +199,7 @@ impl<S: Service> Shard<S> {
     fn turn(&mut self) -> Result<bool, ringgate_uring::Error> {
         self.now = self.clock.now();
         let mut worked = self.completions();
-        worked |= self.from_other_cores();
+        worked |= self.hear_other_cores();
         worked |= self.timers();
         worked |= self.commands();
         worked |= !self.dirty.is_empty();
@@ -210,7 +210,7 @@ impl<S: Service> Shard<S> {
         }
         self.resume_calls();
         self.service.turn_end(&self.now);
-        self.to_other_cores();
+        self.tell_other_cores();
         self.flush_connections();
         self.counters.turns += 1;
         self.ring.submit()?;
@@ -326,13 +326,13 @@ impl<S: Service> Shard<S> {
         }
     }
 
-    fn from_other_cores(&mut self) -> bool {
+    fn hear_other_cores(&mut self) -> bool {
         let (service, now) = (&mut self.service, &self.now);
         self.port
             .receive(|from, message| service.receive(from, message, now))
     }
 
-    fn to_other_cores(&mut self) {
+    fn tell_other_cores(&mut self) {
         while let Some((core, message)) = self.service.next_outbound() {
             self.counters.core_messages += 1;
             self.port.send(core, message);
@@ -454,7 +454,7 @@ impl<S: Service> Shard<S> {
             };
             if connection.is_overdue(self.now.mono) {
                 let socket = connection.socket;
-                self.ring.abort(socket);
+                self.ring.close(socket);
                 worked = true;
                 continue;
             }

@@ -4,6 +4,8 @@ mod hgrm;
 mod svg;
 mod table;
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -59,6 +61,8 @@ pub struct Summary {
     pub latency_us: Latency,
     /// Share of the measured time in which the server was on a processor.
     pub busy: Option<Spread>,
+    /// Share of the measured time in which the load waited for its core because others used it.
+    pub load_waited: Spread,
     /// Resident memory of the server at the end, bytes; the largest of the runs.
     pub rss_bytes: Option<u64>,
     /// Messages that never arrived or that the server said it dropped.
@@ -87,11 +91,9 @@ impl Summary {
             cpu_to_limit: None,
             per_second: Spread::of(outcomes.iter().map(Outcome::per_second)).unwrap_or_default(),
             latency_us: Latency::of(&histogram),
-            busy: Spread::of(
-                outcomes
-                    .iter()
-                    .filter_map(|run| Some(run.cpu?.as_secs_f64() / run.elapsed.as_secs_f64())),
-            ),
+            busy: Spread::of(outcomes.iter().filter_map(|run| Some(share(run.cpu?, run)))),
+            load_waited: Spread::of(outcomes.iter().map(|run| share(run.load_waited, run)))
+                .unwrap_or_default(),
             rss_bytes: outcomes
                 .iter()
                 .filter_map(|run| Some(run.usage?.1.rss_bytes))
@@ -101,6 +103,11 @@ impl Summary {
             histogram,
         }
     }
+}
+
+/// The share of a run's time.
+fn share(time: Duration, run: &Outcome) -> f64 {
+    time.as_secs_f64() / run.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 /// A median and what lies around it.

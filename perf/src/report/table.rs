@@ -4,6 +4,10 @@ use std::fmt;
 
 use super::{Report, Spread, Summary};
 
+/// Share of the time for which the load may wait for its core before the report warns: what timers and the kernel's own threads
+/// take of a quiet machine stays well below.
+const WAITED_SHARE_MAX: f64 = 0.02;
+
 /// Rows of cells under headings.
 #[derive(Debug)]
 pub struct Table {
@@ -74,6 +78,18 @@ impl fmt::Display for Report {
         writeln!(f, "{}\n\n{table}", self.machine)?;
         for missing in &self.missing {
             writeln!(f, "not measured: {missing}")?;
+        }
+        let waited = self
+            .results
+            .iter()
+            .map(|summary| summary.load_waited.median)
+            .fold(0.0, f64::max);
+        if waited > WAITED_SHARE_MAX {
+            writeln!(
+                f,
+                "THE MACHINE WAS NOT QUIET: the load waited for its core {:.0} % of the time; do not trust these numbers",
+                waited * 100.0
+            )?;
         }
         let runs = self.results.iter().map(|summary| summary.runs).min().unwrap_or(0);
         writeln!(

@@ -31,6 +31,7 @@ impl Connections {
         }
         let mut fleet = Fleet::new(target.dial)?;
         let before = target.pid.map(Usage::of).transpose()?;
+        let load = Usage::of(std::process::id())?;
         let begun = Instant::now();
         let mut dialled = Vec::with_capacity(self.count);
         let mut latency = histogram();
@@ -67,6 +68,7 @@ impl Connections {
             }
         }
         let elapsed = begun.elapsed();
+        let load_waited = Usage::of(std::process::id())?.waited.saturating_sub(load.waited);
         let busy = target.pid.map(Usage::of).transpose()?;
         hold(&mut fleet, self.hold)?;
         let after = target.pid.map(Usage::of).transpose()?;
@@ -80,6 +82,7 @@ impl Connections {
                 .zip(busy)
                 .map(|(before, busy)| busy.cpu.saturating_sub(before.cpu)),
             usage: before.zip(after),
+            load_waited,
             lost: 0,
             misordered: 0,
         })

@@ -65,6 +65,8 @@ pub struct Outcome {
     pub cpu: Option<Duration>,
     /// The server's memory at the start of the measured time and at its end.
     pub usage: Option<(Usage, Usage)>,
+    /// Time in which the load could have run but waited for its core. Anything but nothing says that the machine was not quiet.
+    pub load_waited: Duration,
     /// Messages that never arrived, or that the server said it had dropped.
     pub lost: u64,
     /// Messages that arrived out of order.
@@ -110,6 +112,7 @@ struct Clock {
 struct Begun {
     at: Instant,
     usage: Option<Usage>,
+    load: Usage,
     sent: u64,
     done: u64,
 }
@@ -139,9 +142,11 @@ impl Clock {
             None => {
                 if now.saturating_duration_since(self.base) >= self.bounds.warmup {
                     let usage = self.pid.map(Usage::of).transpose()?;
+                    let load = Usage::of(std::process::id())?;
                     self.begun = Some(Begun {
                         at: Instant::now(),
                         usage,
+                        load,
                         sent,
                         done,
                     });
@@ -171,6 +176,9 @@ impl Clock {
             latency,
             cpu: usage.map(|(first, last)| last.cpu.saturating_sub(first.cpu)),
             usage,
+            load_waited: Usage::of(std::process::id())?
+                .waited
+                .saturating_sub(begun.load.waited),
             lost: 0,
             misordered: 0,
         })

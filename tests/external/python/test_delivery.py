@@ -49,7 +49,7 @@ def read_with_gaps(reader, subscription, count=MESSAGES):
 
 @pytest.mark.parametrize("policy", [pb.DELIVERY_POLICY_UNSPECIFIED, pb.DELIVERY_POLICY_DROP_OLDEST])
 def test_drop_oldest_keeps_the_newest(scene, policy):
-    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.agent("slow")
+    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.stalled("slow")
     topic = scene.topic("feed")
     fast.subscribe(topic)
     subscription = slow.subscribe(topic, policy=policy, queue_bytes=QUEUE_BYTES)
@@ -64,7 +64,7 @@ def test_drop_oldest_keeps_the_newest(scene, policy):
 
 
 def test_drop_newest_keeps_the_oldest(scene):
-    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.agent("slow")
+    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.stalled("slow")
     topic = scene.topic("feed")
     fast.subscribe(topic)
     subscription = slow.subscribe(topic, policy=pb.DELIVERY_POLICY_DROP_NEWEST, queue_bytes=QUEUE_BYTES)
@@ -76,7 +76,7 @@ def test_drop_newest_keeps_the_oldest(scene):
 
 
 def test_latest_keeps_the_newest_of_each_topic(scene):
-    alice, slow = scene.agent("alice"), scene.agent("slow")
+    alice, slow = scene.agent("alice"), scene.stalled("slow")
     subscription = slow.subscribe(scene.topic("state/*"), policy=pb.DELIVERY_POLICY_LATEST, queue_bytes=1 << 20)
     slow.stop_reading()
     topics = [scene.topic(f"state/{name}") for name in "abc"]
@@ -102,7 +102,7 @@ def test_latest_keeps_the_newest_of_each_topic(scene):
 
 
 def test_disconnect_ends_the_slow_stream_and_no_other(scene):
-    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.agent("slow")
+    alice, fast, slow = scene.agent("alice"), scene.agent("fast"), scene.stalled("slow")
     topic = scene.topic("feed")
     fast.subscribe(topic)
     subscription = slow.subscribe(topic, policy=pb.DELIVERY_POLICY_DISCONNECT, queue_bytes=QUEUE_BYTES)
@@ -115,7 +115,7 @@ def test_disconnect_ends_the_slow_stream_and_no_other(scene):
 
 
 def test_block_holds_the_publisher_back_and_loses_nothing(scene):
-    alice, other, slow = scene.agent("alice"), scene.agent("other"), scene.agent("slow")
+    alice, other, slow = scene.agent("alice"), scene.agent("other"), scene.stalled("slow")
     topic = scene.topic("feed")
     subscription = slow.subscribe(topic, policy=pb.DELIVERY_POLICY_BLOCK, queue_bytes=QUEUE_BYTES, block_ms=20_000)
     slow.stop_reading()
@@ -130,7 +130,7 @@ def test_block_holds_the_publisher_back_and_loses_nothing(scene):
 
 
 def test_block_gives_up_at_its_deadline(scene):
-    alice, slow = scene.agent("alice"), scene.agent("slow")
+    alice, slow = scene.agent("alice"), scene.stalled("slow")
     topic = scene.topic("feed")
     subscription = slow.subscribe(topic, policy=pb.DELIVERY_POLICY_BLOCK, queue_bytes=QUEUE_BYTES, block_ms=1)
     slow.stop_reading()
@@ -141,7 +141,7 @@ def test_block_gives_up_at_its_deadline(scene):
 
 
 def test_two_slow_subscriptions_of_one_agent_have_bounds_of_their_own(scene):
-    alice, slow = scene.agent("alice"), scene.agent("slow")
+    alice, slow = scene.agent("alice"), scene.stalled("slow")
     small = slow.subscribe(scene.topic("small"), queue_bytes=16 * 1024)
     large = slow.subscribe(scene.topic("large"), queue_bytes=512 * 1024)
     slow.stop_reading()
@@ -163,7 +163,7 @@ def test_two_slow_subscriptions_of_one_agent_have_bounds_of_their_own(scene):
 
 
 def test_stalled_group_member_is_passed_over(scene):
-    alice, stalled, works = scene.agent("alice"), scene.agent("stalled"), scene.agent("works")
+    alice, stalled, works = scene.agent("alice"), scene.stalled("stalled"), scene.agent("works")
     topic = scene.topic("jobs")
     stalled.subscribe(topic, group="g", queue_bytes=QUEUE_BYTES)
     works.subscribe(topic, group="g", queue_bytes=8 << 20)
@@ -185,7 +185,7 @@ def test_a_stalled_reader_keeps_only_its_bound_of_memory(start_scene):
     scene = start_scene()
     alice = scene.agent("alice")
     topic = scene.topic("feed")
-    stalled = [scene.agent("slow", str(number)) for number in range(20)]
+    stalled = [scene.stalled("slow", str(number)) for number in range(20)]
     for agent in stalled:
         agent.subscribe(topic, queue_bytes=QUEUE_BYTES)
         agent.stop_reading()

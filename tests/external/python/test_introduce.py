@@ -91,7 +91,7 @@ def test_cancel_reaches_the_peer(scene):
 def test_introducer_that_leaves_cancels(scene):
     alice, bob = scene.agent("alice"), scene.agent("bob")
     heard = introduce(alice, bob)
-    alice.close()
+    alice.call.cancel()
     assert bob.expect("cancel").introduction == heard.introduction
 
 

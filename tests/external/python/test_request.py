@@ -2,6 +2,7 @@
 
 import collections
 
+import grpc
 import pytest
 
 from harness import wait
@@ -195,8 +196,20 @@ def test_requester_that_leaves_cancels_its_requests(scene):
     alice, bob = scene.agent("alice"), scene.agent("bob")
     alice.request(agent=bob.name, timeout_ms=60_000)
     forward = bob.expect("forward")
-    alice.close()
+    alice.call.cancel()
     assert bob.expect("cancel").request == forward.request
+
+
+def test_requester_that_has_said_all_still_hears_its_answers(scene):
+    """gRPC's half-close: the agent says no more, and the stream ends once it has heard what it asked for."""
+    alice, bob = scene.agent("alice"), scene.agent("bob")
+    id = alice.request(agent=bob.name)
+    forward = bob.expect("forward")
+    alice.half_close()
+    bob.round_trip()
+    bob.respond(forward, b"answer")
+    assert alice.expect("deliver", id=id).payload == b"answer"
+    assert alice.wait_for_end()[0] == grpc.StatusCode.OK
 
 
 def test_answer_to_an_unknown_request_is_not_found(scene):

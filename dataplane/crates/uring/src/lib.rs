@@ -9,8 +9,8 @@
 //! * Memory given to the kernel is owned by the ring until the completion that gives it back has been read: send buffers live in
 //!   their socket's entry while in flight, receive buffers in the ring's own mapping.
 //! * At most one send is in flight per socket, so bytes leave in the order they were given.
-//! * An operation in flight is never dropped: [`Ring::close`] shuts the socket down and the entry is freed, and reported
-//!   [`Completion::Closed`], only when its last operation has completed. A [`SocketId`] carries a generation, so a completion of an
+//! * An operation in flight is never dropped: [`Ring::close`] cancels what is in flight; the entry is freed, and reported
+//!   [`Completion::Closed`], only when the last operation has completed. A [`SocketId`] carries a generation, so a completion of an
 //!   earlier life of an entry can never be taken for the present one.
 //! * A ring is used by the thread that made it (`SINGLE_ISSUER`), which the type enforces by being neither `Send` nor `Sync`.
 

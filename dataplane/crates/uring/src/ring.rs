@@ -4,10 +4,10 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 
@@ -22,6 +22,9 @@ use crate::waker::WakeFd;
 const SEND_BUFFERS_KEPT: usize = 1024;
 /// How long dropping a ring waits for operations in flight before it leaks their memory instead.
 const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
+
+/// Kernel threads that may work for one ring, of each kind. What they are given takes microseconds.
+const KERNEL_WORKERS_MAX: u32 = 1;
 
 /// Names a listener of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,8 @@ enum Kind {
     Accept = 1,
     Receive = 2,
     Send = 3,
+    /// Shutting down, cancelling: only that it is over matters.
+    Control = 4,
 }
 
 fn user_data(kind: Kind, id: SocketId) -> u64 {
@@ -136,6 +141,10 @@ impl Ring {
             .map_err(|error| Error::setup(SetupStep::Setup, error))?;
         // Saves the kernel a look-up of the ring's descriptor in every enter. Optional (5.18): without it, all works the same.
         let _ = io.submitter().register_ring_fd();
+        // The few operations that the kernel gives to its workers (shutdown) must not make a thread each. Optional (5.15).
+        let _ = io
+            .submitter()
+            .register_iowq_max_workers(&mut [KERNEL_WORKERS_MAX; 2]);
         let sockets_max = config.sockets_max.min(open_files_limit());
         io.submitter()
             .register_files_sparse(sockets_max)
@@ -220,16 +229,19 @@ impl Ring {
         }
     }
 
-    /// Takes over a connected socket.
+    /// Takes over a connected socket. It lives on as a fixed file of the ring and takes no descriptor of the process.
     ///
     /// # Errors
     /// [`Error::SocketsExhausted`], or [`Error::Register`] as the kernel said.
     pub fn adopt(&mut self, fd: OwnedFd) -> Result<SocketId, Error> {
-        let raw = fd.as_raw_fd();
-        let socket = self.sockets.insert(fd).map_err(|_| Error::SocketsExhausted {
+        let socket = self.sockets.insert().ok_or(Error::SocketsExhausted {
             max: self.sockets.max(),
         })?;
-        match self.io.submitter().register_files_update(socket.index, &[raw]) {
+        match self
+            .io
+            .submitter()
+            .register_files_update(socket.index, &[fd.as_raw_fd()])
+        {
             Ok(_) => Ok(socket),
             Err(error) => {
                 self.sockets.remove(socket.index);
@@ -287,37 +299,31 @@ impl Ring {
         }
     }
 
-    /// Closes a socket: what is in flight is ended, then [`Completion::Closed`] follows.
+    /// Closes a socket: what is in flight is cancelled, then [`Completion::Closed`] follows.
     pub fn close(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get(id) else {
             return;
         };
-        if !socket.closing {
-            socket.closing = true;
-            self.shutdown(id, libc::SHUT_RDWR);
+        if !std::mem::replace(&mut socket.closing, true) {
+            if socket.in_flight() {
+                let all = CancelBuilder::fd(Fixed(id.index)).all();
+                self.control(id, opcode::AsyncCancel2::new(all).build());
+            }
             self.finish_close(id);
         }
     }
 
     /// Ends our side of the connection (FIN) while the peer's bytes go on arriving, so that it can still read what was sent last.
     pub fn end_output(&mut self, id: SocketId) {
-        self.shutdown(id, libc::SHUT_WR);
-    }
-
-    /// Makes a close discard what the kernel has not sent yet, and reset the connection.
-    pub fn abort(&mut self, id: SocketId) {
-        if let Some(fd) = self.sockets.get(id).and_then(|socket| socket.fd.as_ref()) {
-            // Failing only means a close in the ordinary way.
-            let _ = SockRef::from(&fd.as_fd()).set_linger(Some(Duration::ZERO));
+        if self.sockets.get(id).is_some_and(|socket| !socket.closing) {
+            self.control(id, opcode::Shutdown::new(Fixed(id.index), libc::SHUT_WR).build());
         }
-        self.close(id);
     }
 
-    /// Acknowledges received segments at once from now on until the kernel decides otherwise (`TCP_QUICKACK`).
-    pub fn quick_ack(&mut self, id: SocketId) {
-        if let Some(fd) = self.sockets.get(id).and_then(|socket| socket.fd.as_ref()) {
-            // An optimisation: where it fails, delayed acknowledgements remain.
-            let _ = SockRef::from(&fd.as_fd()).set_tcp_quickack(true);
+    fn control(&mut self, id: SocketId, entry: squeue::Entry) {
+        if let Some(socket) = self.sockets.get(id) {
+            socket.controls += 1;
+            self.push(entry.user_data(user_data(Kind::Control, id)));
         }
     }
 
@@ -405,6 +411,13 @@ impl Ring {
         match (data >> 56) as u8 {
             kind if kind == Kind::Receive as u8 => self.received(id, entry),
             kind if kind == Kind::Send as u8 => self.sent(id, entry),
+            kind if kind == Kind::Control as u8 => {
+                if let Some(socket) = self.sockets.get(id) {
+                    socket.controls -= 1;
+                    self.finish_close(id);
+                }
+                None
+            }
             kind if kind == Kind::Accept as u8 => self.accepted(ListenerId(id.index), entry),
             kind => {
                 unreachable!("a completion of an operation of kind {kind}, which this ring never submits")
@@ -574,20 +587,13 @@ impl Ring {
         }
     }
 
-    fn shutdown(&mut self, id: SocketId, how: i32) {
-        if let Some(fd) = self.sockets.get(id).and_then(|socket| socket.fd.as_ref()) {
-            // SAFETY: shutdown takes no pointers; the descriptor is open as we own it. It fails where the peer is gone, which is fine.
-            unsafe { libc::shutdown(fd.as_raw_fd(), how) };
-        }
-    }
-
     /// Frees a closing socket once nothing of it is in flight.
     fn finish_close(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get(id) else {
             return;
         };
         if socket.closing && !socket.in_flight() {
-            // The fixed file holds the socket open as our descriptor does: both must go.
+            // The table holds the only reference: this closes the socket.
             let _ = self.io.submitter().register_files_update(id.index, &[-1]);
             self.sockets.remove(id.index);
             self.closed.push(id);

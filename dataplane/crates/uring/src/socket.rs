@@ -1,7 +1,5 @@
 //! The table of sockets: one entry for each slot of the ring's fixed files.
 
-use std::os::fd::OwnedFd;
-
 use crate::send::SendBuffer;
 
 /// Names a socket of a ring. Unique over the ring's life up to 2^24 reuses of one slot.
@@ -25,16 +23,18 @@ pub(crate) const GENERATION_MASK: u32 = 0x00ff_ffff;
 #[derive(Debug, Default)]
 pub(crate) struct Socket {
     pub(crate) generation: u32,
-    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) open: bool,
     pub(crate) receiving: bool,
     pub(crate) sending: Option<Box<SendBuffer>>,
     pub(crate) closing: bool,
+    /// Operations on the socket itself in flight: shutting it down, cancelling what else is in flight.
+    pub(crate) controls: u8,
 }
 
 impl Socket {
     /// Whether the kernel may still use memory on behalf of this socket.
     pub(crate) fn in_flight(&self) -> bool {
-        self.receiving || self.sending.is_some()
+        self.receiving || self.sending.is_some() || self.controls > 0
     }
 }
 
@@ -65,48 +65,44 @@ impl Sockets {
         self.open
     }
 
-    pub(crate) fn insert(&mut self, fd: OwnedFd) -> Result<SocketId, OwnedFd> {
+    /// A free entry; `None` when there is none.
+    pub(crate) fn insert(&mut self) -> Option<SocketId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if (self.entries.len() as u32) < self.max => {
                 self.entries.push(Socket::default());
                 self.entries.len() as u32 - 1
             }
-            None => return Err(fd),
+            None => return None,
         };
         let entry = &mut self.entries[index as usize];
-        entry.fd = Some(fd);
+        entry.open = true;
         self.open += 1;
-        Ok(SocketId {
-            index,
-            generation: entry.generation,
-        })
+        Some(SocketId { index, generation: entry.generation })
     }
 
-    /// Frees the entry and returns its descriptor. The generation moves on.
-    pub(crate) fn remove(&mut self, index: u32) -> Option<OwnedFd> {
+    /// Frees the entry. Its generation moves on.
+    pub(crate) fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        debug_assert!(!entry.in_flight());
-        let fd = entry.fd.take()?;
+        debug_assert!(entry.open && !entry.in_flight());
         *entry = Socket {
             generation: (entry.generation + 1) & GENERATION_MASK,
             ..Socket::default()
         };
         self.free.push(index);
         self.open -= 1;
-        Some(fd)
     }
 
     pub(crate) fn get(&mut self, id: SocketId) -> Option<&mut Socket> {
         let entry = self.entries.get_mut(id.index as usize)?;
-        (entry.generation == id.generation && entry.fd.is_some()).then_some(entry)
+        (entry.generation == id.generation && entry.open).then_some(entry)
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = SocketId> + '_ {
         self.entries
             .iter()
             .enumerate()
-            .filter(|(_, entry)| entry.fd.is_some())
+            .filter(|(_, entry)| entry.open)
             .map(|(index, entry)| SocketId {
                 index: index as u32,
                 generation: entry.generation,

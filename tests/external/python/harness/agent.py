@@ -19,6 +19,10 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+# grpcio widens its windows to megabytes when data comes fast. A reader that stalls with this keeps those of HTTP/2, 64 KiB,
+# so that what it does not read waits where the test wants it: in the gateway.
+NARROW = (("grpc.http2.bdp_probe", 0),)
+
 
 def connect(address, options=()):
     """A plaintext channel with a connection of its own."""

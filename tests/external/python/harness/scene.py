@@ -3,7 +3,7 @@
 import itertools
 import os
 
-from harness.agent import Agent, connect
+from harness.agent import NARROW, Agent, connect
 
 
 class Scene:
@@ -32,12 +32,16 @@ class Scene:
         """A registered agent on a connection of its own, closed when the test ends."""
         return self.keep(Agent(self._channel(address), self.name(service, instance), owns_channel=True, **fields))
 
+    def stalled(self, service, instance="1"):
+        """A registered agent that is going to stop reading."""
+        return self.keep(Agent(self._channel(None, NARROW), self.name(service, instance), owns_channel=True))
+
     def unregistered(self, **options):
         """A stream on which nothing has been said yet."""
         return self.keep(Agent(self._channel(None), owns_channel=True, **options))
 
-    def _channel(self, address):
-        return connect(address or self.gateway.address)
+    def _channel(self, address, options=()):
+        return connect(address or self.gateway.address, options)
 
     def keep(self, agent):
         """Closes `agent` when the test ends."""

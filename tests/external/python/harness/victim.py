@@ -7,7 +7,7 @@ the agent `acme/NAMESPACE/peer/1`, the topic is `NAMESPACE/feed`.
 import sys
 import threading
 
-from harness.agent import Agent, connect
+from harness.agent import NARROW, Agent, connect
 from harness.protocol import OPEN_PATH, grpc_frame, pb
 
 SITUATIONS = {}
@@ -28,9 +28,9 @@ class Victim:
         self.topic = f"{namespace}/feed"
         self.name = f"acme/{namespace}/victim/1"
 
-    def agent(self):
+    def agent(self, options=()):
         """The victim's session."""
-        return Agent(connect(self.address), self.name)
+        return Agent(connect(self.address, options), self.name)
 
 
 @situation
@@ -52,7 +52,7 @@ def subscribed(victim):
 @situation
 def stalled(victim):
     """Subscribes and does not read."""
-    agent = victim.agent()
+    agent = victim.agent(NARROW)
     agent.subscribe(victim.topic, queue_bytes=256 * 1024)
     agent.stop_reading()
 
