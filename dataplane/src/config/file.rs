@@ -22,7 +22,7 @@ impl Config {
         Ok(())
     }
 
-    fn with_text(mut self, text: &str, path: &Path) -> Result<Config, ConfigError> {
+    pub(super) fn with_text(mut self, text: &str, path: &Path) -> Result<Config, ConfigError> {
         let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
             message: error.to_string(),

@@ -164,6 +164,11 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    millis!(
+        "drain_ms",
+        "How long agents have to leave at shutdown before their streams are ended.",
+        drain
+    ),
     file!(
         "tls.certificate",
         "Certificate chain of the listener (PEM), leaf first. Empty: plaintext.",
@@ -221,11 +226,6 @@ pub(crate) const KEYS: &[Key] = &[
         16 * 1024,
         16 * 1024 * 1024,
         send_bytes_max as usize
-    ),
-    millis!(
-        "drain_ms",
-        "How long agents have to leave at shutdown before their streams are ended.",
-        drain
     ),
     number!(
         "http2.stream_window_bytes",
@@ -560,6 +560,23 @@ mod tests {
             shipped == example(),
             "update it: cargo run -p ringgate-dataplane -- --print-config > {path}"
         );
+    }
+
+    #[test]
+    fn the_example_is_read_back_as_the_defaults_also_with_every_key_set() {
+        let set: String = example()
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        for text in [example(), set] {
+            let read = Config::default()
+                .with_text(&text, std::path::Path::new("example"))
+                .expect("valid");
+            assert_eq!(format!("{read:?}"), format!("{:?}", Config::default()));
+        }
     }
 
     #[test]

@@ -19,7 +19,14 @@ pub(super) fn choose(cores: &Cores) -> Result<Vec<usize>, StartError> {
     match cores {
         Cores::List(list) => match list.iter().find(|cpu| !allowed.contains(cpu)) {
             Some(cpu) => Err(StartError::Cpu { cpu: *cpu, allowed }),
-            None => Ok(list.clone()),
+            None => match list
+                .iter()
+                .enumerate()
+                .find(|(at, cpu)| list[..*at].contains(cpu))
+            {
+                Some((_, cpu)) => Err(StartError::CpuTwice { cpu: *cpu }),
+                None => Ok(list.clone()),
+            },
         },
         Cores::Auto => {
             let paid = quota(Path::new("/sys/fs/cgroup/cpu.max")).unwrap_or(usize::MAX);
@@ -51,6 +58,15 @@ mod tests {
             .expect_err("no such CPU")
             .to_string();
         assert!(error.contains("CPU 9999"), "{error}");
+    }
+
+    #[test]
+    fn no_cpu_gets_two_shards() {
+        let cpu = core_affinity::get_core_ids().expect("CPUs")[0].id;
+        let error = choose(&Cores::List(vec![cpu, cpu]))
+            .expect_err("twice")
+            .to_string();
+        assert!(error.contains("listed twice"), "{error}");
     }
 
     #[test]

@@ -34,6 +34,14 @@ pub enum StartError {
         /// Those there are.
         allowed: Vec<usize>,
     },
+    /// A CPU is listed twice.
+    #[error(
+        "CPU {cpu} is listed twice in `cores.list`; list each CPU once: two shards on one would only take turns"
+    )]
+    CpuTwice {
+        /// Which.
+        cpu: usize,
+    },
     /// The address cannot be listened on.
     #[error(
         "cannot listen on {address}: {source}. Is another gateway running? Choose another address with `--listen`"

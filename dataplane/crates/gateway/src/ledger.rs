@@ -21,7 +21,7 @@ impl Ledger {
 
     /// What a subscription with this bound may hold now: the smaller of its bound and what is free, so that each of n full
     /// queues gets an equal share and some memory stays free for those that are not (Choudhury and Hahne 1998, α = 1).
-    pub(crate) fn allowance(&self, bound: u32) -> u64 {
-        u64::from(bound).min(self.memory_bytes_max.saturating_sub(self.queued_bytes))
+    pub(crate) fn allowance(&self, bound: u64) -> u64 {
+        bound.min(self.memory_bytes_max.saturating_sub(self.queued_bytes))
     }
 }

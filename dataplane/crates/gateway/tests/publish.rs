@@ -200,6 +200,10 @@ fn disconnect_ends_the_reader_and_names_the_subscription() {
             "",
             delivery(DeliveryPolicy::Disconnect, FRAME as u64),
         );
+        // An empty queue takes one message of any size.
+        let _ = node.publish(&publisher, "t", 0, b"above the bound");
+        node.settle();
+        assert_eq!(node.ended, []);
         let _ = node.publish(&publisher, "t", 0, b"too much");
         node.settle();
         assert_eq!(node.ended, [(last, reader.session, Code::ResourceExhausted)]);
@@ -374,5 +378,24 @@ fn memory_is_shared_by_what_is_free() {
     for reader in &readers {
         let waiting = node.gateways[0].queued_bytes(reader.session);
         assert!(waiting > 1 << 15, "each gets a share: {waiting}");
+    }
+}
+
+#[test]
+fn a_message_above_the_bound_is_delivered_to_a_reader_that_keeps_up() {
+    use DeliveryPolicy::{Block, DropNewest, DropOldest, Latest};
+    for policy in [DropOldest, DropNewest, Latest, Block] {
+        for mut node in nodes() {
+            let last = node.cores() - 1;
+            let publisher = node.agent(0, "a/b/c/publisher");
+            let reader = node.agent(last, "a/b/c/reader");
+            node.subscribe(&reader, 1, "t", "", delivery(policy, FRAME as u64));
+            for body in ["first, which is large", "second, which is large"] {
+                // BLOCK on another core holds the publisher for a round trip in any case.
+                let _ = node.publish(&publisher, "t", 0, body.as_bytes());
+                node.settle();
+                assert_eq!(bodies(&node.told(&reader)), [body], "{policy:?}");
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::frame::settings::{FRAME_SIZE_MAX, FRAME_SIZE_MIN, WINDOW_MAX};
 /// | `resets` | RST_STREAM for a stream on which this end had not sent any body or its end | a stream that ends in order |
 /// | `stream_errors` | a stream error that makes this end send RST_STREAM ("MadeYouReset") | |
 /// | `refusals` | a stream above SETTINGS_MAX_CONCURRENT_STREAMS | |
-/// | `overhead` | PING, SETTINGS, PRIORITY, unknown types, empty DATA, WINDOW_UPDATE of little, frames on closed streams | body bytes in either direction, streams opened |
+/// | `overhead` | PING, SETTINGS, PRIORITY, unknown types, DATA of less than 5 bytes that does not end its stream, WINDOW_UPDATE of little, frames on closed streams | body bytes in either direction, streams opened |
 ///
 /// An exhausted budget ends the connection with ENHANCE_YOUR_CALM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::{Body, CONTROL, NONE, Queue, Segment, step};
+use super::{Body, CONTROL, Lane, NONE, Queue, Segment, step};
 use crate::action::DeliveryPolicy;
 use crate::ledger::Ledger;
 use crate::outgoing::{Dialect, Encoder};
@@ -33,21 +33,16 @@ impl Queue {
     /// Whether a subscription would take so many bytes without loss.
     pub(crate) fn has_room(&self, key: u32, len: usize, ledger: &Ledger) -> bool {
         let lane = &self.lanes[key as usize];
-        lane.waiters().is_none() && lane.waiting + len as u64 <= ledger.allowance(lane.bound)
+        lane.waiters().is_none() && fits(lane, len, 1, ledger)
     }
 
     /// Queues a run for a subscription by its policy.
     #[inline]
     pub(crate) fn push_run<E: Encoder>(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> Pushed {
         let lane = &self.lanes[key as usize];
-        let fits = lane.waiting + run.bytes.len() as u64 <= ledger.allowance(lane.bound);
+        let fits = fits(lane, run.bytes.len(), run.messages, ledger);
         let pushed = match lane.policy {
             DeliveryPolicy::Latest => self.push_latest::<E>(key, run, ledger),
-            DeliveryPolicy::Block if run.bytes.len() as u64 > u64::from(lane.bound) => {
-                // It will never fit, so there is nothing to wait for.
-                self.drop_arriving(key, run, ledger);
-                Pushed::Queued(0)
-            }
             DeliveryPolicy::Block if lane.waiters().is_some() => Pushed::Full,
             _ if fits => {
                 self.append(key, run.bytes.clone(), run.messages, run.topic, ledger);
@@ -67,7 +62,7 @@ impl Queue {
     /// Queues a message that was held for a `BLOCK` subscription, if there is room now.
     pub(crate) fn push_waiting(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) -> bool {
         let lane = &self.lanes[key as usize];
-        let fits = lane.waiting + run.bytes.len() as u64 <= ledger.allowance(lane.bound);
+        let fits = fits(lane, run.bytes.len(), run.messages, ledger);
         if fits {
             self.append(key, run.bytes.clone(), run.messages, run.topic, ledger);
             ledger.stats.delivered += u64::from(run.messages);
@@ -121,7 +116,7 @@ impl Queue {
         let mut messages = run.messages;
         while messages > 0 {
             let lane = &self.lanes[key as usize];
-            if lane.waiting + rest.len() as u64 <= ledger.allowance(lane.bound) {
+            if fits(lane, rest.len(), messages, ledger) {
                 self.append(key, rest, messages, run.topic, ledger);
                 self.compact();
                 return Pushed::Queued(messages);
@@ -145,21 +140,24 @@ impl Queue {
         let mut left = run.messages;
         while left > 0 {
             let lane = &self.lanes[key as usize];
-            let mut room = ledger.allowance(lane.bound).saturating_sub(lane.waiting);
-            let (mut fits, mut taken) = (0, 0);
+            let mut room = ledger
+                .allowance(u64::from(lane.bound))
+                .saturating_sub(lane.waiting);
+            let (mut whole, mut taken) = (0, 0);
             while left > 0 {
                 let len = first_len::<E>(run.dialect, &rest[taken..], left);
-                if len as u64 > room {
+                let alone = whole == 0 && fits(lane, len, 1, ledger);
+                if len as u64 > room && !alone {
                     break;
                 }
-                room -= len as u64;
+                room = room.saturating_sub(len as u64);
                 taken += len;
                 left -= 1;
-                fits += 1;
+                whole += 1;
             }
-            if fits > 0 {
-                self.append(key, rest.split_to(taken), fits, run.topic, ledger);
-                queued += fits;
+            if whole > 0 {
+                self.append(key, rest.split_to(taken), whole, run.topic, ledger);
+                queued += whole;
             }
             if left > 0 {
                 let lost = rest.split_to(first_len::<E>(run.dialect, &rest, left));
@@ -198,7 +196,7 @@ impl Queue {
         }
         loop {
             let lane = &self.lanes[key as usize];
-            if lane.waiting + newest.len() as u64 <= ledger.allowance(lane.bound) {
+            if fits(lane, newest.len(), 1, ledger) {
                 let number = self.append(key, newest, 1, run.topic, ledger);
                 self.lanes[key as usize].note_latest(run.topic, number);
                 self.compact();
@@ -287,6 +285,18 @@ impl Queue {
         lane.count_dropped(messages);
         ledger.stats.count_dropped(lane.policy, messages);
     }
+}
+
+/// Whether a lane has room for `messages` messages of `len` bytes together. An empty lane takes one message of any size that the
+/// core has memory for: one above the bound could never be delivered otherwise, however fast its reader is.
+fn fits(lane: &Lane, len: usize, messages: u32, ledger: &Ledger) -> bool {
+    let (len, bound) = (len as u64, u64::from(lane.bound));
+    let bound = if lane.waiting == 0 && messages == 1 {
+        bound.max(len)
+    } else {
+        bound
+    };
+    lane.waiting + len <= ledger.allowance(bound)
 }
 
 /// Length of the first of `messages` messages.

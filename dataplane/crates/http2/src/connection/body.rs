@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::connection::budget::{FRAME_COST, body_earns};
+use crate::connection::budget::{FRAME_COST, TINY_BODY_BYTES, body_earns};
 use crate::connection::receive::{DataFrame, Reader, skip};
 use crate::connection::shutdown::Shutdown;
 use crate::connection::streams::{Ending, Half, LENGTH_UNKNOWN, StreamKey};
@@ -114,11 +114,15 @@ impl Connection {
                 _ => return self.broken_data(len + padding, key, ErrorCode::PROTOCOL_ERROR, now),
             }
         }
-        if len == 0 && !end_stream {
-            self.reader = skip(padding);
-            return self.spend_overhead(FRAME_COST, now);
+        if len < TINY_BODY_BYTES && !end_stream {
+            self.spend_overhead(FRAME_COST, now)?;
+            if len == 0 {
+                self.reader = skip(padding);
+                return Ok(());
+            }
+        } else {
+            self.budgets.overhead.earn(body_earns(len));
         }
-        self.budgets.overhead.earn(body_earns(len));
         self.data_frame = DataFrame {
             key,
             stream: head.stream,
@@ -153,7 +157,7 @@ impl Connection {
             return Err(Violation::IdleStream);
         }
         self.reader = skip(head.len);
-        if head.len == 0 {
+        if head.len < TINY_BODY_BYTES {
             self.spend_overhead(FRAME_COST, now)?;
         }
         let refused = matches!(self.shutdown, Shutdown::Final { last } if head.stream > last);

@@ -17,6 +17,11 @@ const BODY_BYTES_PER_UNIT: u32 = 1024;
 /// Earned by each frame with body: enough for its receiver to return credit on the stream and the connection.
 const BODY_FRAME_EARNS: u32 = 2;
 
+/// A body frame of fewer bytes that does not end its stream is paid for like an empty one: it is too small for a gRPC message's
+/// prefix. Senders of messages leave such pieces now and then (at the end of a window, behind a prefix framed alone), one for
+/// each frame that earns; only a flood consists of them.
+pub(crate) const TINY_BODY_BYTES: u32 = 5;
+
 /// What body frames of `len` bytes earn.
 #[inline]
 pub(crate) fn body_earns(len: u32) -> u32 {

@@ -34,7 +34,7 @@ fn flood(server: &mut Conversation, limit: u32, frame: impl Fn(u32) -> Vec<u8>) 
 #[test]
 fn frames_that_carry_nothing() {
     type Frame = fn(u32) -> Vec<u8>;
-    let cases: [(&str, Frame); 8] = [
+    let cases: [(&str, Frame); 10] = [
         ("PING", |_| ping(&[0; 8], false)),
         ("unasked PING ACK", |_| ping(&[0; 8], true)),
         ("SETTINGS", |_| settings(&[(4, 100_000)])),
@@ -43,6 +43,10 @@ fn frames_that_carry_nothing() {
         ("unknown", |_| raw(Kind(0x42), 0, 0, b"x")),
         ("WINDOW_UPDATE", |_| window_update(0, 1)),
         ("empty DATA", |_| data(1, b"", false)),
+        ("DATA of one byte", |_| data(1, b"x", false)),
+        ("DATA of four bytes, padded", |_| {
+            raw(Kind::DATA, flags::PADDED, 1, b"\x02xxxx\0\0")
+        }),
     ];
     for (name, frame) in cases {
         let mut server = Conversation::server();
@@ -64,6 +68,16 @@ fn rapid_reset() {
         .concat()
     };
     assert_eq!(flood(&mut server, 5000, cancel), (Violation::ResetFlood, 1000));
+}
+
+#[test]
+fn tiny_frames_on_a_cut_stream() {
+    let mut server = Conversation::server();
+    let key = server.peer_opens(1);
+    server.connection.reset(key, ErrorCode::CANCEL);
+    let (violation, frames) = flood(&mut server, 10_000, |_| data(1, b"x", false));
+    assert_eq!(violation, Violation::OverheadFlood);
+    assert!((1900..=2100).contains(&frames), "{frames}");
 }
 
 #[test]
@@ -192,6 +206,26 @@ fn thousands_of_small_messages_on_one_stream_are_served() {
 }
 
 #[test]
+fn messages_framed_in_two_are_served() {
+    let mut server = Conversation::server();
+    server.peer_opens(1);
+    let message = [data(1, b"\0\0\0\0\x01", false), data(1, b"x", false)].concat();
+    assert_eq!(server.peer_says(&message.repeat(50_000)).len(), 100_000);
+}
+
+#[test]
+fn tiny_bodies_that_end_their_streams_are_served() {
+    let mut server = Conversation::server();
+    for index in 0..10_000 {
+        let key = server.peer_opens(2 * index + 1);
+        server.peer_says(&data(2 * index + 1, b"x", true));
+        server.connection.send_headers(key, &OK, true);
+        server.connection.forget(key);
+        server.said();
+    }
+}
+
+#[test]
 fn a_thousand_streams_at_once_are_served() {
     let mut server = Conversation::server();
     let opening: Vec<u8> = (0..1000)
@@ -217,6 +251,7 @@ fn empty_frames_between_messages_are_served() {
     let mut server = Conversation::server();
     server.peer_opens(1);
     for _ in 0..10_000 {
-        server.peer_says(&[data(1, b"x", false), raw(Kind::DATA, flags::PADDED, 1, &[0])].concat());
+        let message = data(1, b"\0\0\0\0\x01x", false);
+        server.peer_says(&[message, raw(Kind::DATA, flags::PADDED, 1, &[0])].concat());
     }
 }
