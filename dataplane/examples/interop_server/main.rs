@@ -54,7 +54,7 @@ fn serve(arguments: Arguments) -> Result<(), StartError> {
     };
     config.check()?;
     let node = Node::start(&config, vec!["grpc.testing.TestService"], |core, _| {
-        Interop(TestService::new(&format!("core-{core}")))
+        Interop(TestService::new(format!("core-{core}")))
     })?;
     println!("interop_server ready on {}", node.address);
     node.join()

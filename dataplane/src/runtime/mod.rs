@@ -173,7 +173,13 @@ async fn run_shard<S: Service>(
     };
     let _ = started.send(Ok(()));
     drop(started);
-    shard.run(listener).await
+    let result = shard.run(listener).await;
+    if let Err(error) = &result {
+        // Half a node would answer for names and topics that it no longer serves.
+        tracing::error!(%error, "a core has failed; ending the process");
+        std::process::exit(1);
+    }
+    result
 }
 
 fn check_machine(config: &Config, cores: usize) -> Result<(), StartError> {
@@ -245,12 +251,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(|error| StartError::ServiceThread(error.to_string()))?;
-    service.block_on(attend(config, &node))?;
-    node.join()
+    service.block_on(attend(config, node))
 }
 
-/// Serves the operator and waits for the signal to stop; returns when draining has begun.
-async fn attend(config: &Config, node: &Node) -> Result<(), StartError> {
+/// Serves the operator, waits for the signal to stop, drains, and returns when all cores have ended.
+async fn attend(config: &Config, node: Node) -> Result<(), StartError> {
     let service_error = |error: std::io::Error| StartError::ServiceThread(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(service_error)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(service_error)?;
@@ -259,33 +264,17 @@ async fn attend(config: &Config, node: &Node) -> Result<(), StartError> {
         serve(address, observer.clone()).await?;
         tracing::info!(%address, "metrics, health and statistics");
     }
-    announce(config, node);
+    announce(config, &node);
     either(&mut terminate, &mut interrupt).await;
     tracing::info!(patience = ?config.drain, "draining; a second signal ends at once");
     observer.set_draining();
     node.drain(config.drain);
-    let over = tokio::task::spawn_blocking({
-        let commands = node.commands();
-        move || wait_for_end(&commands)
-    });
+    let over = tokio::task::spawn_blocking(move || node.join());
     tokio::select! {
-        _ = over => Ok(()),
+        result = over => result.unwrap_or_else(|panic| Err(StartError::Ended(panic.to_string()))),
         () = either(&mut terminate, &mut interrupt) => {
             tracing::warn!("second signal: ending at once");
             std::process::exit(1)
-        }
-    }
-}
-
-/// Returns when no core takes commands any more, which is when all have ended.
-fn wait_for_end(cores: &[CommandSender]) {
-    for core in cores {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        // The core drops the sender when it answers; it drops its inbox, and the command in it, when it ends.
-        while core.send(Command::Report(sender.clone())) {
-            if receiver.recv_timeout(std::time::Duration::from_secs(1)).is_ok() {
-                std::thread::park_timeout(std::time::Duration::from_millis(20));
-            }
         }
     }
 }

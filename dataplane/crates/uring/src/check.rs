@@ -32,6 +32,8 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+/// Open files below which the gateway does not start: its own need, and some dozens of agents.
+const OPEN_FILES_LEAST: u64 = 128;
 /// Open files below which a warning is given: a gateway for a few thousand agents fits.
 const OPEN_FILES_COMFORTABLE: u64 = 16_384;
 
@@ -125,7 +127,11 @@ fn open_files() -> Finding {
     let few = soft < OPEN_FILES_COMFORTABLE;
     Finding {
         check: "open files",
-        severity: if few { Severity::Warning } else { Severity::Good },
+        severity: match soft {
+            0..OPEN_FILES_LEAST => Severity::Fatal,
+            OPEN_FILES_LEAST..OPEN_FILES_COMFORTABLE => Severity::Warning,
+            OPEN_FILES_COMFORTABLE.. => Severity::Good,
+        },
         found: format!("{soft} allowed: about as many connections"),
         remedy: few.then(|| "Raise it: `ulimit -n 1048576`, or systemd LimitNOFILE=1048576.".to_owned()),
     }

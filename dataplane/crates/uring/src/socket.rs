@@ -78,7 +78,10 @@ impl Sockets {
         let entry = &mut self.entries[index as usize];
         entry.open = true;
         self.open += 1;
-        Some(SocketId { index, generation: entry.generation })
+        Some(SocketId {
+            index,
+            generation: entry.generation,
+        })
     }
 
     /// Frees the entry. Its generation moves on.

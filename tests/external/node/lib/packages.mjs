@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../../..');
 const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
 export const gatewayBinary = process.env.RINGGATE_DATAPLANE ?? join(target, 'release/ringgate-dataplane');
+export const interopServerBinary =
+  process.env.RINGGATE_INTEROP_SERVER ?? join(target, 'release/examples/interop_server');
 
 const installed = createRequire(join(root, 'target/ext/node/'));
 export const grpc = installed('@grpc/grpc-js');
