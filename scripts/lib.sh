@@ -14,6 +14,10 @@ die() {
   exit 1
 }
 
+# What the tests and the demo run. Always built together: cargo picks features by what one command builds, so that building
+# them one by one would compile half of the dependencies again.
+RELEASE_BUILD=(cargo build --release --locked -p ringgate-dataplane -p ringgate-client --bins --example demo)
+
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
 as_root() {

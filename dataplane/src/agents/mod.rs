@@ -31,8 +31,8 @@ pub struct Agents {
     /// By the index of the session: its call, while it has one.
     calls: Vec<Option<Open>>,
     outbound: VecDeque<(usize, CoreMessage)>,
-    resumed: VecDeque<CallId>,
-    ended: VecDeque<CallId>,
+    resumed: VecDeque<SessionId>,
+    ended: VecDeque<SessionId>,
     now: GatewayNow,
 }
 
@@ -73,10 +73,7 @@ impl Agents {
         while let Some(effect) = self.gateway.next_effect() {
             match effect {
                 Effect::ToCore { core, message } => self.outbound.push_back((core.index(), message)),
-                Effect::Resume(session) => {
-                    let call = self.open(session).map(|open| open.call);
-                    self.resumed.extend(call);
-                }
+                Effect::Resume(session) => self.resumed.push_back(session),
                 Effect::End {
                     session,
                     code,
@@ -86,11 +83,10 @@ impl Agents {
                         code::Code::Unspecified => Status::OK,
                         code => Status::new(grpc_code(code), message),
                     };
-                    let call = self.open(session).map(|open| {
+                    if let Some(open) = self.open(session) {
                         open.end.get_or_insert(status);
-                        open.call
-                    });
-                    self.ended.extend(call);
+                        self.ended.push_back(session);
+                    }
                 }
             }
         }
@@ -177,10 +173,10 @@ impl Service for Agents {
     }
 
     fn half_closed(&mut self, stream: StreamTag, _: &Now) {
-        if let Some(open) = self.open(session(stream)) {
+        let session = session(stream);
+        if let Some(open) = self.open(session) {
             open.finishing = true;
-            let call = open.call;
-            self.ended.push_back(call);
+            self.ended.push_back(session);
         }
     }
 
@@ -211,7 +207,12 @@ impl Service for Agents {
                 return Some(open.call);
             }
         }
-        self.ended.pop_front()
+        while let Some(session) = self.ended.pop_front() {
+            if let Some(open) = self.open(session) {
+                return Some(open.call);
+            }
+        }
+        None
     }
 
     fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes> {
@@ -235,9 +236,29 @@ impl Service for Agents {
         finished.then_some(Status::OK)
     }
 
+    fn must_end(&self, stream: StreamTag) -> bool {
+        let session = session(stream);
+        let open = self.calls.get(session.index()).and_then(Option::as_ref);
+        open.is_some_and(|open| {
+            open.session == session && open.end.as_ref().is_some_and(|status| !status.is_ok())
+        })
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.outbound.is_empty()
+            || !self.resumed.is_empty()
+            || !self.ended.is_empty()
+            || self.gateway.has_ready()
+    }
+
     fn next_resumed(&mut self) -> Option<CallId> {
         self.effects();
-        self.resumed.pop_front()
+        while let Some(session) = self.resumed.pop_front() {
+            if let Some(open) = self.open(session) {
+                return Some(open.call);
+            }
+        }
+        None
     }
 
     fn next_outbound(&mut self) -> Option<(usize, CoreMessage)> {

@@ -169,6 +169,11 @@ pub(crate) const KEYS: &[Key] = &[
         "How long agents have to leave at shutdown before their streams are ended.",
         drain
     ),
+    millis!(
+        "send_timeout_ms",
+        "How long a client may take to read one send (128 KiB at most) before its connection is ended.",
+        send_timeout
+    ),
     file!(
         "tls.certificate",
         "Certificate chain of the listener (PEM), leaf first. Empty: plaintext.",
@@ -415,6 +420,13 @@ pub(crate) const KEYS: &[Key] = &[
         0,
         65_536,
         ring.copy_bytes_max as usize
+    ),
+    number!(
+        "limits.connection_input_bytes_max",
+        "Memory that the unfinished input of one connection's calls may hold: messages that have begun, and input that waits.",
+        1 << 20,
+        1 << 40,
+        connection_input_bytes_max as usize
     ),
     number!(
         "limits.connections_max",

@@ -65,6 +65,10 @@ pub struct Config {
     pub busy_poll: bool,
     /// Bytes of one send.
     pub send_bytes_max: usize,
+    /// Memory that the unfinished input of one connection's calls may hold.
+    pub connection_input_bytes_max: usize,
+    /// How long a client may take to read one send.
+    pub send_timeout: Duration,
     /// How long agents have to leave at shutdown.
     pub drain: Duration,
     /// Limits of agents and cores.
@@ -90,6 +94,8 @@ impl Default for Config {
             spin: Duration::from_micros(20),
             busy_poll: false,
             send_bytes_max: 128 * 1024,
+            connection_input_bytes_max: 128 * 1024 * 1024,
+            send_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
             limits: Limits::default(),
             http2: ringgate_http2::Config::default(),

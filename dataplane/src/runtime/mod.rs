@@ -59,6 +59,8 @@ impl Node {
             http2: Arc::new(config.http2),
             message_bytes_max: config.limits.message_bytes_max as u32,
             send_bytes_max: config.send_bytes_max,
+            input_bytes_max: config.connection_input_bytes_max,
+            send_timeout: config.send_timeout,
             spin: config.spin,
             busy_poll: config.busy_poll,
             tls,

@@ -16,7 +16,9 @@ pub(crate) struct Call {
     deframer: Deframer,
     /// Input that waits while the call is paused. Bounded by the stream's HTTP/2 window, since its credit is not given back.
     held: BytesMut,
-    pub(crate) paused: bool,
+    pub(crate) waits: Option<Wait>,
+    /// Bytes of memory that the connection counts for this call's input.
+    pub(crate) charged: usize,
     /// The client will send no more.
     pub(crate) input_ended: bool,
     half_close_told: bool,
@@ -35,10 +37,26 @@ pub(crate) enum Kind {
     Handler {
         handler: Box<dyn Handler>,
         queue: VecDeque<Bytes>,
+        /// Bytes in `queue`.
+        queued: usize,
     },
     /// An answer that is no gRPC: what is left of its body.
     Reply { body: Bytes },
 }
+
+/// What the input of a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The service will say when to go on.
+    Service,
+    /// Another core is too far behind.
+    Congestion,
+    /// The handler's answers have not been sent.
+    Queue,
+}
+
+/// Answers of a handler beyond which it is asked nothing more until they are sent.
+const HANDLER_QUEUE_BYTES_MAX: usize = 16 * 1024;
 
 /// What became of input given to a call.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +80,8 @@ impl Call {
             kind,
             deframer: Deframer::new(message_bytes_max, encoding),
             held: BytesMut::new(),
-            paused: false,
+            waits: None,
+            charged: 0,
             input_ended: false,
             half_close_told: false,
             listed: false,
@@ -80,13 +99,13 @@ impl Call {
         now: &Now,
     ) -> Taken {
         let len = payload.len();
-        if hold || self.paused || !self.held.is_empty() {
-            self.paused = true;
+        if hold || self.waits.is_some() {
+            self.waits.get_or_insert(Wait::Congestion);
             self.held.extend_from_slice(payload);
             return Taken::Held(len);
         }
-        if self.consume(&mut payload, service, now) == Flow::Pause {
-            self.paused = true;
+        self.waits = self.consume(&mut payload, service, now);
+        if self.waits.is_some() {
             self.held.extend_from_slice(payload);
         }
         Taken::Consumed(len - payload.len())
@@ -95,41 +114,49 @@ impl Call {
     /// Goes on with held input. Returns how many bytes were consumed.
     pub(crate) fn resume<S: Service>(&mut self, service: &mut S, now: &Now) -> usize {
         let held = std::mem::take(&mut self.held);
-        self.paused = false;
         let mut rest = &held[..];
-        if self.consume(&mut rest, service, now) == Flow::Pause {
-            self.paused = true;
+        self.waits = self.consume(&mut rest, service, now);
+        if self.waits.is_some() {
             self.held.extend_from_slice(rest);
         }
         let consumed = held.len() - rest.len();
-        if !self.paused && self.input_ended {
+        if self.waits.is_none() && self.input_ended {
             self.half_close(service, now);
         }
         consumed
     }
 
-    fn consume<S: Service>(&mut self, payload: &mut &[u8], service: &mut S, now: &Now) -> Flow {
+    /// Takes messages off the front of `payload`, until none is left or the call must wait.
+    fn consume<S: Service>(&mut self, payload: &mut &[u8], service: &mut S, now: &Now) -> Option<Wait> {
         if self.ending.is_some() {
             *payload = &[];
-            return Flow::Continue;
+            return None;
         }
         loop {
             match self.deframer.next(payload) {
-                Ok(None) => return Flow::Continue,
+                Ok(None) => return None,
                 Ok(Some(message)) => match &mut self.kind {
                     Kind::Stream(tag) => {
                         if service.message(*tag, message.payload, now) == Flow::Pause {
-                            return Flow::Pause;
+                            return Some(Wait::Service);
                         }
                     }
-                    Kind::Handler { handler, queue } => {
+                    Kind::Handler {
+                        handler,
+                        queue,
+                        queued,
+                    } => {
                         let mut out = Vec::new();
                         let result = handler.message(message, &mut out);
+                        *queued += out.iter().map(Bytes::len).sum::<usize>();
                         queue.extend(out);
                         if let Err(status) = result {
                             self.ending = Some(status);
                             *payload = &[];
-                            return Flow::Continue;
+                            return None;
+                        }
+                        if *queued > HANDLER_QUEUE_BYTES_MAX {
+                            return Some(Wait::Queue);
                         }
                     }
                     Kind::Reply { .. } => {}
@@ -137,7 +164,7 @@ impl Call {
                 Err(status) => {
                     *payload = &[];
                     self.fail(status, service, now);
-                    return Flow::Continue;
+                    return None;
                 }
             }
         }
@@ -146,7 +173,7 @@ impl Call {
     /// The client's END_STREAM.
     pub(crate) fn input_end<S: Service>(&mut self, service: &mut S, now: &Now) {
         self.input_ended = true;
-        if !self.paused {
+        if self.waits.is_none() {
             self.half_close(service, now);
         }
     }
@@ -160,9 +187,14 @@ impl Call {
         }
         match &mut self.kind {
             Kind::Stream(tag) => service.half_closed(*tag, now),
-            Kind::Handler { handler, queue } => {
+            Kind::Handler {
+                handler,
+                queue,
+                queued,
+            } => {
                 let mut out = Vec::new();
                 self.ending = handler.half_closed(&mut out);
+                *queued += out.iter().map(Bytes::len).sum::<usize>();
                 queue.extend(out);
             }
             Kind::Reply { .. } => {}
@@ -179,11 +211,17 @@ impl Call {
 
     /// Asks a handler for news. Whether there is something to send.
     pub(crate) fn poll(&mut self) -> bool {
-        let Kind::Handler { handler, queue } = &mut self.kind else {
+        let Kind::Handler {
+            handler,
+            queue,
+            queued,
+        } = &mut self.kind
+        else {
             return false;
         };
         let mut out = Vec::new();
         handler.poll(&mut out);
+        *queued += out.iter().map(Bytes::len).sum::<usize>();
         queue.extend(out);
         !queue.is_empty()
     }
@@ -196,11 +234,12 @@ impl Call {
     pub(crate) fn pull<S: Service>(&mut self, bytes_max: usize, service: &mut S) -> Option<Bytes> {
         match &mut self.kind {
             Kind::Stream(tag) => service.pull(*tag, bytes_max),
-            Kind::Handler { queue, .. } => {
+            Kind::Handler { queue, queued, .. } => {
                 let mut first = queue.pop_front()?;
                 if first.len() > bytes_max {
                     queue.push_front(first.split_off(bytes_max));
                 }
+                *queued -= first.len();
                 Some(first)
             }
             Kind::Reply { body } if body.is_empty() => None,
@@ -242,6 +281,22 @@ impl Call {
     /// Whether the call ends by the shard's own decision.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_some()
+    }
+
+    /// Whether the call ends with an error, so that its end need not wait for a client that reads nothing.
+    pub(crate) fn must_end<S: Service>(&self, service: &S) -> bool {
+        self.is_ending() || matches!(self.kind, Kind::Stream(tag) if service.must_end(tag))
+    }
+
+    /// Bytes of memory that the call's input holds.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.held.len() + self.deframer.held_bytes()
+    }
+
+    /// Throws away input that waits, of a call that is ending.
+    pub(crate) fn discard_input(&mut self) {
+        self.held = BytesMut::new();
+        self.deframer = Deframer::new(0, Encoding::Identity);
     }
 
     /// Whether what was pulled last is the last of a body that ends by itself.

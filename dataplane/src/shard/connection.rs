@@ -10,7 +10,7 @@ use ringgate_http2::{ErrorCode, Event, Header, HeaderList, StreamKey};
 use ringgate_uring::{SendBuffer, SocketId};
 
 use super::builtin::{self, Builtin};
-use super::call::{Call, Kind, Taken};
+use super::call::{Call, Kind, Taken, Wait};
 use super::service::{Answer, CallId, Closing, Now, Peer, Service};
 use crate::tls;
 
@@ -30,9 +30,14 @@ pub(crate) struct Context<'a, S: Service> {
     pub(crate) message_bytes_max: u32,
     /// Bytes of one send.
     pub(crate) send_bytes_max: usize,
+    /// Memory that the input of one connection's calls may hold.
+    pub(crate) input_bytes_max: usize,
     /// Calls with a deadline, told to the shard.
     pub(crate) deadlines: &'a mut Vec<(Instant, CallId)>,
 }
+
+/// Largest message taken by a call to a built-in service: a service or symbol name and its framing.
+const BUILTIN_MESSAGE_BYTES_MAX: u32 = 64 * 1024;
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +74,12 @@ pub(crate) struct Connection {
     /// In the shard's list of connections to flush.
     pub(crate) listed: bool,
     draining: bool,
+    /// When a draining connection is ended whatever its client does.
+    leave_by: Option<Instant>,
+    /// Memory that the calls' input holds: what [`Call::charged`] adds up to.
+    input_bytes: usize,
+    /// Since when a send has been in flight.
+    pub(crate) sending_since: Option<Instant>,
 }
 
 impl Connection {
@@ -88,6 +99,9 @@ impl Connection {
             phase: Phase::Open,
             listed: false,
             draining: false,
+            leave_by: None,
+            input_bytes: 0,
+            sending_since: None,
         }
     }
 
@@ -171,9 +185,37 @@ impl Connection {
         if end_stream {
             call.input_end(cx.service, cx.now);
         }
+        self.charge(key, cx);
+        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else {
+            return;
+        };
         // Streams of the service say for themselves when they have something to send.
         if !matches!(call.kind, Kind::Stream(_)) || call.is_ending() {
             self.list(key);
+        }
+    }
+
+    /// Counts what a call's input holds, and ends the call that brings the connection above its bound.
+    fn charge<S: Service>(&mut self, key: StreamKey, cx: &mut Context<'_, S>) {
+        let Some(call) = self.calls.get_mut(key.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let held = call.input_bytes();
+        if held == call.charged {
+            return;
+        }
+        self.input_bytes = self.input_bytes - call.charged + held;
+        call.charged = held;
+        if self.input_bytes > cx.input_bytes_max {
+            let max = cx.input_bytes_max;
+            let text = format!(
+                "the unfinished input of this connection's calls takes more than {max} bytes \
+                 (limits.connection_input_bytes_max); finish messages before starting others, or use more connections"
+            );
+            call.fail(Status::new(Code::ResourceExhausted, text), cx.service, cx.now);
+            call.discard_input();
+            self.input_bytes -= call.charged;
+            call.charged = 0;
         }
     }
 
@@ -232,8 +274,12 @@ impl Connection {
         cx: &mut Context<'_, S>,
     ) -> (Option<Call>, HeaderList) {
         let deadline = request.timeout.map(|timeout| cx.now.mono + timeout);
+        let mut message_bytes_max = cx.message_bytes_max;
         let answer = match cx.builtin.call(request) {
-            Some(handler) => Answer::Handler(handler),
+            Some(handler) => {
+                message_bytes_max = BUILTIN_MESSAGE_BYTES_MAX;
+                Answer::Handler(handler)
+            }
             None => cx.service.call(self.call_id(key), request, &self.peer, cx.now),
         };
         let mut headers = response::headers(Encoding::Identity);
@@ -251,6 +297,7 @@ impl Connection {
                 Kind::Handler {
                     handler,
                     queue: VecDeque::new(),
+                    queued: 0,
                 }
             }
         };
@@ -258,7 +305,7 @@ impl Connection {
             Some(Call::new(
                 key,
                 kind,
-                cx.message_bytes_max,
+                message_bytes_max,
                 request.encoding,
                 deadline,
             )),
@@ -302,22 +349,34 @@ impl Connection {
         }
     }
 
-    /// Goes on with the input of a call that was paused.
-    pub(crate) fn call_resumed<S: Service>(&mut self, stream: u32, cx: &mut Context<'_, S>) {
-        if let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) {
-            let consumed = call.resume(cx.service, cx.now);
+    /// Goes on with the input of a call that waits for `cause`.
+    pub(crate) fn call_resumed<S: Service>(&mut self, stream: u32, cause: Wait, cx: &mut Context<'_, S>) {
+        let Some(call) = self.calls.get_mut(stream as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if call.waits == Some(cause) {
             let key = call.key;
+            let consumed = call.resume(cx.service, cx.now);
             self.http2.release(key, consumed);
+            self.charge(key, cx);
             self.list(key);
         }
     }
 
-    /// Calls that were paused, for whatever reason.
-    pub(crate) fn paused_calls(&self) -> impl Iterator<Item = u32> + '_ {
+    /// Calls whose input waits for another core.
+    pub(crate) fn congested_calls(&self) -> impl Iterator<Item = u32> + '_ {
         let calls = self.calls.iter().enumerate();
         calls
-            .filter(|(_, call)| call.as_ref().is_some_and(|call| call.paused))
+            .filter(|(_, call)| {
+                call.as_ref()
+                    .is_some_and(|call| call.waits == Some(Wait::Congestion))
+            })
             .map(|(index, _)| index as u32)
+    }
+
+    /// The deadline of the call in an entry.
+    pub(crate) fn deadline_of(&self, stream: u32) -> Option<Instant> {
+        self.calls.get(stream as usize)?.as_ref()?.deadline
     }
 
     /// Ends a call whose deadline has passed.
@@ -372,9 +431,11 @@ impl Connection {
     }
 
     fn call_over<S: Service>(&mut self, index: usize, how: Closing, cx: &mut Context<'_, S>) {
-        if let Some(call) = self.calls.get_mut(index).and_then(Option::take)
-            && let Kind::Stream(tag) = call.kind
-        {
+        let Some(call) = self.calls.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        self.input_bytes -= call.charged;
+        if let Kind::Stream(tag) = call.kind {
             cx.service.closed(tag, how, cx.now);
         }
     }
@@ -385,13 +446,22 @@ impl Connection {
         self.http2.drain();
     }
 
-    /// Ends what is left of a draining connection.
+    /// Ends what is left of a draining connection: its calls at once, itself a little later, whether its client reads or not.
     pub(crate) fn drain_over<S: Service>(&mut self, cx: &mut Context<'_, S>) {
-        let status = Status::new(Code::Unavailable, "the gateway is shutting down; connect again");
-        for call in self.calls.iter_mut().flatten() {
-            call.fail(status.clone(), cx.service, cx.now);
+        match self.leave_by {
+            _ if self.phase != Phase::Open => {}
+            None => {
+                self.leave_by = Some(cx.now.mono + LINGER);
+                let status = Status::new(Code::Unavailable, "the gateway is shutting down; connect again");
+                for call in self.calls.iter_mut().flatten() {
+                    call.fail(status.clone(), cx.service, cx.now);
+                }
+                self.http2.go_away(ErrorCode::NO_ERROR, b"");
+                self.list_all();
+            }
+            Some(at) if at <= cx.now.mono => self.end(Closing::Lost, cx),
+            Some(_) => {}
         }
-        self.list_all();
     }
 
     /// Does what time asks for. To be called every few hundred milliseconds.
@@ -414,6 +484,23 @@ impl Connection {
             .for_each(|call| call.release_idle());
     }
 
+    /// Ends the connection of a client that has not taken a send since `before`.
+    pub(crate) fn end_if_stuck<S: Service>(&mut self, before: Option<Instant>, cx: &mut Context<'_, S>) {
+        if self
+            .sending_since
+            .zip(before)
+            .is_some_and(|(since, before)| since <= before)
+        {
+            tracing::debug!(peer = %self.peer.address, "a client does not read");
+            self.end(Closing::Lost, cx);
+        }
+    }
+
+    /// Whether calls wait to be flushed.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Whether the time that an ending connection may take has passed.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Ending { until, .. } if until <= now)
@@ -430,6 +517,9 @@ impl Connection {
 
     /// Gathers what there is to send, in `buffer`. Nothing may be in flight.
     pub(crate) fn flush<S: Service>(&mut self, buffer: &mut SendBuffer, cx: &mut Context<'_, S>) -> Then {
+        if self.draining && self.is_left() {
+            self.end(Closing::Orderly, cx);
+        }
         let Some(mut tls) = self.tls.take() else {
             self.gather(buffer, cx);
             return self.then(buffer.is_empty());
@@ -448,16 +538,13 @@ impl Connection {
         self.then(buffer.is_empty())
     }
 
+    /// Whether a draining connection has nothing left to do.
+    fn is_left(&self) -> bool {
+        self.http2.is_drained() && !self.http2.wants_write() && self.calls.iter().all(Option::is_none)
+    }
+
     fn then(&mut self, nothing_to_send: bool) -> Then {
         match &mut self.phase {
-            Phase::Open if self.draining && nothing_to_send && self.calls.iter().all(Option::is_none) => {
-                self.phase = Phase::Ending {
-                    until: Instant::now() + LINGER,
-                    peer_ended: false,
-                    output_ended: true,
-                };
-                Then::EndOutput
-            }
             Phase::Ending { peer_ended: true, .. } if nothing_to_send => Then::Close,
             Phase::Ending { output_ended, .. } if nothing_to_send && !*output_ended => {
                 *output_ended = true;
@@ -509,7 +596,7 @@ impl Connection {
             if room == 0 {
                 // A window is used up, or there is nothing to send anyway: Writable lists the call again. An end without a
                 // body needs no window.
-                if call.is_empty(cx.service) {
+                if call.is_empty(cx.service) || call.must_end(cx.service) {
                     break;
                 }
                 return;
@@ -532,6 +619,10 @@ impl Connection {
             if end_stream {
                 return self.call_done(key, cx);
             }
+        }
+        if call.waits == Some(Wait::Queue) {
+            // What its handler had to say is on its way: it may be asked more.
+            return self.call_resumed(key.index() as u32, Wait::Queue, cx);
         }
         if let Some(trailers) = call.end(cx.service) {
             send_headers(&mut self.http2, key, &trailers, true);

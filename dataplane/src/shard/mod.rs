@@ -39,17 +39,22 @@ use crate::mesh::Port;
 use crate::observe::{Command, CoreReport, Inbox, ShardCounters};
 use crate::tls;
 use builtin::Builtin;
+use call::Wait;
 use clock::Clock;
 use connection::{Connection, Context, Then};
 use deadlines::Deadlines;
 use spin::Spin;
 
-/// Connections are looked at for timeouts in slices, one slice per sweep, so that twenty thousand of them cost no turn more than
-/// some microseconds. Every connection is seen each `SWEEP_EVERY * SWEEP_SLICES`, which is the precision of their timeouts.
-const SWEEP_EVERY: Duration = Duration::from_millis(50);
-const SWEEP_SLICES: usize = 10;
+/// Connections are looked at for timeouts a few at a time, so that twenty thousand of them hold up no turn for more than some
+/// microseconds; each is seen about once in `SWEEP_ALL`, which is the precision of its timeouts.
+const SWEEP_CONNECTIONS: usize = 128;
+const SWEEP_ALL: Duration = Duration::from_millis(500);
+const SWEEP_SOONEST: Duration = Duration::from_millis(2);
+const SWEEP_LATEST: Duration = Duration::from_millis(100);
 /// Turns after which the executor's other tasks get their chance.
 const TURNS_BEFORE_YIELD: u32 = 64;
+/// How often at most a failed accept is told of.
+const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(1);
 /// How long accepting rests after the process ran out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -62,6 +67,10 @@ pub struct ShardConfig {
     pub message_bytes_max: u32,
     /// Bytes gathered in one send to one connection. More would delay the others and pin more for a reader that stalls.
     pub send_bytes_max: usize,
+    /// Memory that the unfinished input of one connection's calls may hold.
+    pub input_bytes_max: usize,
+    /// How long a client may take to read one send before its connection is ended.
+    pub send_timeout: Duration,
     /// How long to look for work before parking.
     pub spin: Duration,
     /// Never park.
@@ -82,6 +91,7 @@ macro_rules! context {
             congested: $shard.congested,
             message_bytes_max: $shard.config.message_bytes_max,
             send_bytes_max: $shard.config.send_bytes_max,
+            input_bytes_max: $shard.config.input_bytes_max,
             deadlines: &mut $shard.new_deadlines,
         }
     };
@@ -104,7 +114,9 @@ pub struct Shard<S: Service> {
     now: Now,
     spin: Spin,
     next_sweep: Instant,
-    sweep_slice: usize,
+    /// Connections before this entry have been looked at in this round.
+    swept: usize,
+    accept_warned: Option<Instant>,
     accept_rest: Option<(Instant, ListenerId)>,
     /// Calls wait because another core is too far behind.
     congested: bool,
@@ -142,7 +154,8 @@ impl<S: Service> Shard<S> {
             clock,
             next_sweep: now.mono,
             now,
-            sweep_slice: 0,
+            swept: 0,
+            accept_warned: None,
             accept_rest: None,
             congested: false,
             counters: ShardCounters::default(),
@@ -202,12 +215,13 @@ impl<S: Service> Shard<S> {
         worked |= self.hear_other_cores();
         worked |= self.timers();
         worked |= self.commands();
-        worked |= !self.dirty.is_empty();
+        worked |= !self.dirty.is_empty() || self.port.has_waiting() || self.service.has_pending();
         if !worked {
             // Reaps what has become ready meanwhile; without a system call where nothing has.
             self.ring.submit()?;
             return Ok(false);
         }
+        self.relieve();
         self.resume_calls();
         self.service.turn_end(&self.now);
         self.tell_other_cores();
@@ -243,8 +257,7 @@ impl<S: Service> Shard<S> {
                     error,
                     stopped,
                 } => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    self.counters.accept_failures += 1;
+                    self.accept_failed(&error);
                     if stopped && self.draining.is_none() {
                         self.accept_rest = Some((self.now.mono + ACCEPT_REST, listener));
                     }
@@ -253,18 +266,27 @@ impl<S: Service> Shard<S> {
                     self.with(socket.index(), |connection, cx| connection.peer_ended(cx));
                 }
                 Completion::Closed { socket } => {
-                    self.connections[socket.index()] = None;
+                    if let Some(entry) = self.connections.get_mut(socket.index()) {
+                        *entry = None;
+                    }
                     self.counters.connections_closed += 1;
                 }
             }
         }
         if !self.new_deadlines.is_empty() {
-            self.deadlines.extend(self.new_deadlines.drain(..));
+            let connections = &self.connections;
+            self.deadlines.extend(self.new_deadlines.drain(..), |call, at| {
+                let connection = connections.get(call.connection as usize).and_then(Option::as_ref);
+                connection.is_some_and(|connection| connection.deadline_of(call.stream) == Some(at))
+            });
         }
         worked
     }
 
     fn accepted(&mut self, socket: SocketId, address: std::net::SocketAddr) {
+        if self.draining.is_some() {
+            return self.ring.close(socket);
+        }
         self.counters.connections_accepted += 1;
         let tls = match &self.config.tls {
             None => None,
@@ -293,6 +315,9 @@ impl<S: Service> Shard<S> {
 
     fn sent(&mut self, socket: SocketId, result: std::io::Result<usize>) {
         self.counters.sends += 1;
+        if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::as_mut) {
+            connection.sending_since = None;
+        }
         match result {
             Ok(bytes) => {
                 self.counters.sent_bytes += bytes as u64;
@@ -338,32 +363,34 @@ impl<S: Service> Shard<S> {
             self.port.send(core, message);
         }
         self.port.flush();
-        let congested = self.port.is_congested();
-        if self.congested && !congested {
-            self.congested = false;
-            self.resume_all();
+        self.congested = self.port.is_congested();
+    }
+
+    /// Moves on what waits for other cores, and goes on with the calls that waited for that.
+    fn relieve(&mut self) {
+        self.port.flush();
+        if !self.congested || self.port.is_congested() {
+            return;
         }
-        self.congested = congested;
+        self.congested = false;
+        for index in 0..self.connections.len() {
+            let Some(connection) = &self.connections[index] else {
+                continue;
+            };
+            let waiting: Vec<u32> = connection.congested_calls().collect();
+            for stream in waiting {
+                self.with(index, |connection, cx| {
+                    connection.call_resumed(stream, Wait::Congestion, cx)
+                });
+            }
+        }
     }
 
     fn resume_calls(&mut self) {
         while let Some(call) = self.service.next_resumed() {
             self.with(call.connection as usize, |connection, cx| {
-                connection.call_resumed(call.stream, cx)
+                connection.call_resumed(call.stream, Wait::Service, cx)
             });
-        }
-    }
-
-    /// Goes on with every call that waits. The service pauses those again that still have to wait for it.
-    fn resume_all(&mut self) {
-        for index in 0..self.connections.len() {
-            let Some(connection) = &self.connections[index] else {
-                continue;
-            };
-            let paused: Vec<u32> = connection.paused_calls().collect();
-            for stream in paused {
-                self.with(index, |connection, cx| connection.call_resumed(stream, cx));
-            }
         }
     }
 
@@ -401,7 +428,12 @@ impl<S: Service> Shard<S> {
         let socket = connection.socket;
         if buffer.is_empty() {
             self.ring.recycle(buffer);
+            if connection.has_ready() {
+                // A call got more to say while it was asked; nothing else would list the connection again.
+                self.list(index);
+            }
         } else {
+            connection.sending_since = Some(self.now.mono);
             self.ring.send(socket, buffer);
         }
         match then {
@@ -429,7 +461,6 @@ impl<S: Service> Shard<S> {
             worked = true;
         }
         if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_EVERY;
             worked |= self.sweep();
         }
         if let Some((at, listener)) = self.accept_rest
@@ -442,17 +473,18 @@ impl<S: Service> Shard<S> {
         worked
     }
 
-    /// Looks at one slice of the connections.
+    /// Looks at the next few connections.
     fn sweep(&mut self) -> bool {
-        let slice = self.sweep_slice;
-        self.sweep_slice = (slice + 1) % SWEEP_SLICES;
         let mut worked = false;
-        let over = self.draining.is_some_and(|deadline| deadline <= self.now.mono);
-        for index in (slice..self.connections.len()).step_by(SWEEP_SLICES) {
+        let now = self.now.mono;
+        let over = self.draining.is_some_and(|deadline| deadline <= now);
+        let stuck_before = now.checked_sub(self.config.send_timeout);
+        let end = (self.swept + SWEEP_CONNECTIONS).min(self.connections.len());
+        for index in self.swept..end {
             let Some(connection) = &self.connections[index] else {
                 continue;
             };
-            if connection.is_overdue(self.now.mono) {
+            if connection.is_overdue(now) {
                 let socket = connection.socket;
                 self.ring.close(socket);
                 worked = true;
@@ -462,13 +494,30 @@ impl<S: Service> Shard<S> {
             self.with(index, |connection, cx| {
                 connection.tick(cx);
                 connection.poll_calls();
+                connection.end_if_stuck(stuck_before, cx);
                 if over {
                     connection.drain_over(cx);
                 }
             });
             worked |= self.dirty.len() > listed;
         }
+        self.swept = if end == self.connections.len() { 0 } else { end };
+        let sweeps = self.connections.len().div_ceil(SWEEP_CONNECTIONS).max(1) as u32;
+        self.next_sweep = now + (SWEEP_ALL / sweeps).clamp(SWEEP_SOONEST, SWEEP_LATEST);
         worked
+    }
+
+    /// Counts an accept that failed, and tells of it once a second at most: a full table meets floods.
+    fn accept_failed(&mut self, error: &ringgate_uring::Error) {
+        self.counters.accept_failures += 1;
+        let quiet = self
+            .accept_warned
+            .is_some_and(|at| self.now.mono < at + ACCEPT_WARN_EVERY);
+        if self.draining.is_none() && !quiet {
+            self.accept_warned = Some(self.now.mono);
+            let failures = self.counters.accept_failures;
+            tracing::warn!(%error, failures, "a connection was not accepted");
+        }
     }
 
     fn commands(&mut self) -> bool {

@@ -104,6 +104,13 @@ pub trait Service: 'static {
     /// How a stream ends, once [`pull`](Service::pull) has nothing more; `None` while it goes on.
     fn end(&mut self, stream: StreamTag) -> Option<Status>;
 
+    /// Whether a stream is to end with an error: its end then does not wait for what a client that reads nothing has not taken.
+    fn must_end(&self, stream: StreamTag) -> bool;
+
+    /// Whether there is something for [`next_ready`](Service::next_ready), [`next_resumed`](Service::next_resumed) or
+    /// [`next_outbound`](Service::next_outbound).
+    fn has_pending(&self) -> bool;
+
     /// A call whose input may go on.
     fn next_resumed(&mut self) -> Option<CallId>;
 

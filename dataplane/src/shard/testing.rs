@@ -68,6 +68,14 @@ impl Service for Recorder {
         None
     }
 
+    fn must_end(&self, _: StreamTag) -> bool {
+        false
+    }
+
+    fn has_pending(&self) -> bool {
+        false
+    }
+
     fn next_resumed(&mut self) -> Option<CallId> {
         None
     }

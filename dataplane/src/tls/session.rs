@@ -17,6 +17,7 @@ pub(crate) struct Session {
     rustls: ServerConnection,
     scratch: Vec<u8>,
     closed: bool,
+    certificate_told: bool,
 }
 
 /// Whether more can come.
@@ -36,6 +37,7 @@ impl Session {
             rustls,
             scratch: Vec::new(),
             closed: false,
+            certificate_told: false,
         })
     }
 
@@ -73,7 +75,12 @@ impl Session {
                     break;
                 };
                 left -= read.min(left);
-                plaintext(&record[..read], self.certificate());
+                let certificate = if std::mem::replace(&mut self.certificate_told, true) {
+                    None
+                } else {
+                    self.certificate()
+                };
+                plaintext(&record[..read], certificate);
             }
         }
         Ok(input)

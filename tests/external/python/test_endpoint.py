@@ -43,9 +43,18 @@ def test_development_says_so_at_start(one_core):
     assert "development" in one_core.output().lower()
 
 
+EXAMPLE = ROOT / "dataplane" / "ringgate-dataplane.example.toml"
+
+
 def test_shipped_example_config_is_valid():
-    done = run("--config", ROOT / "dataplane" / "ringgate-dataplane.example.toml", "--check")
+    done = run("--config", EXAMPLE, "--profile", "development", "--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_default_profile_asks_for_certificates():
+    done = run("--config", EXAMPLE, "--check")
+    assert done.returncode != 0
+    assert "strict" in done.stderr and "tls.certificate" in done.stderr and "development" in done.stderr
 
 
 def test_config_error_names_file_line_and_key(tmp_path):

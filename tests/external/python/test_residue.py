@@ -133,6 +133,7 @@ def test_requesting(scene, peer, victims):
 def test_responding(scene, peer, victims):
     victim = victims("responding").wait_for("registered")
     ids = [peer.request(agent=victim.name, timeout_ms=60_000) for _ in range(20)]
+    peer.round_trip()  # all of them are with the gateway, not only the one that the victim has seen
     victim.wait_for("ready").kill()
     for id in ids:
         assert peer.expect_error(id, pb.CODE_UNAVAILABLE).retryable

@@ -353,6 +353,10 @@ impl Sessions {
         Some((session.id, pushed))
     }
 
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(crate) fn next_ready(&mut self) -> Option<SessionId> {
         while let Some(id) = self.ready.pop_front() {
             if let Some(session) = self.get_mut(id) {

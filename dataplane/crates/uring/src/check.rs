@@ -96,13 +96,24 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-fn kernel() -> Finding {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
+/// Major and minor version of the running kernel; zeroes where it cannot be told.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let release = kernel_release();
     let mut numbers = release
         .split(['.', '-'])
         .map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn kernel() -> Finding {
+    let (release, version) = (kernel_release(), kernel_version());
     let (severity, remedy) = match version {
         v if v >= (6, 12) => (Severity::Good, None),
         v if v >= (6, 1) => (

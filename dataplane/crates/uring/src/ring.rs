@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
@@ -105,6 +106,9 @@ pub struct Ring {
     )]
     spare: Vec<Box<SendBuffer>>,
     copy_bytes_max: usize,
+    /// Closing shuts the socket down first: before Linux 6.13 the kernel lets go of fixed files only in the order in which
+    /// operations began to use them, and without this a peer could wait long for its FIN.
+    shuts_down: bool,
     /// A ring belongs to the thread that made it.
     _thread: PhantomData<*const ()>,
 }
@@ -172,6 +176,7 @@ impl Ring {
             closed: Vec::new(),
             spare: Vec::new(),
             copy_bytes_max: config.copy_bytes_max,
+            shuts_down: crate::check::kernel_version() < (6, 13),
             _thread: PhantomData,
         })
     }
@@ -306,8 +311,13 @@ impl Ring {
         };
         if !std::mem::replace(&mut socket.closing, true) {
             if socket.in_flight() {
-                let all = CancelBuilder::fd(Fixed(id.index)).all();
-                self.control(id, opcode::AsyncCancel2::new(all).build());
+                if self.shuts_down {
+                    self.control(
+                        id,
+                        opcode::Shutdown::new(Fixed(id.index), libc::SHUT_RDWR).build(),
+                    );
+                }
+                self.cancel(id);
             }
             self.finish_close(id);
         }
@@ -318,6 +328,11 @@ impl Ring {
         if self.sockets.get(id).is_some_and(|socket| !socket.closing) {
             self.control(id, opcode::Shutdown::new(Fixed(id.index), libc::SHUT_WR).build());
         }
+    }
+
+    fn cancel(&mut self, id: SocketId) {
+        let all = CancelBuilder::fd(Fixed(id.index)).all();
+        self.control(id, opcode::AsyncCancel2::new(all).build());
     }
 
     fn control(&mut self, id: SocketId, entry: squeue::Entry) {
@@ -364,6 +379,8 @@ impl Ring {
     /// [`Error::Enter`].
     pub fn prepare_park(&mut self) -> Result<bool, Error> {
         self.io.completion().enable_eventfd();
+        // The flags below must not be read before the kernel can see this.
+        fence(Ordering::SeqCst);
         // What completes from here on signals the descriptor; what completed before is seen here.
         self.submit()?;
         let park =
@@ -414,6 +431,10 @@ impl Ring {
             kind if kind == Kind::Control as u8 => {
                 if let Some(socket) = self.sockets.get(id) {
                     socket.controls -= 1;
+                    if socket.closing && socket.controls == 0 && socket.in_flight() {
+                        // What was just completing could not be cancelled, and may have gone on: once more.
+                        self.cancel(id);
+                    }
                     self.finish_close(id);
                 }
                 None

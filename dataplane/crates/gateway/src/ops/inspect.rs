@@ -20,6 +20,11 @@ impl Gateway {
         })
     }
 
+    /// Whether there may be something for [`next_ready`](Self::next_ready).
+    pub fn has_ready(&self) -> bool {
+        self.sessions.has_ready()
+    }
+
     /// Counters and gauges. Counting the gauges takes a walk over the sessions.
     pub fn stats(&self) -> Stats {
         let mut stats = self.sessions.ledger.stats;
