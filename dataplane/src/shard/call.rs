@@ -285,7 +285,8 @@ impl Call {
 
     /// Whether the call ends with an error, so that its end need not wait for a client that reads nothing.
     pub(crate) fn must_end<S: Service>(&self, service: &S) -> bool {
-        self.is_ending() || matches!(self.kind, Kind::Stream(tag) if service.must_end(tag))
+        self.ending.as_ref().is_some_and(|status| !status.is_ok())
+            || matches!(self.kind, Kind::Stream(tag) if service.must_end(tag))
     }
 
     /// Bytes of memory that the call's input holds.
