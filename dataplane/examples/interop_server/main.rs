@@ -9,14 +9,12 @@ mod test_service;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Parser;
 use ringgate_dataplane::config::{Config, Profile};
 use ringgate_dataplane::runtime::{Node, StartError};
-use ringgate_dataplane::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
-use ringgate_grpc::{Request, Status};
+use ringgate_dataplane::shard::{Answer, CallId, Now, Peer, Service};
+use ringgate_grpc::Request;
 use test_service::TestService;
 
 /// Serves grpc.testing.TestService.
@@ -70,68 +68,5 @@ impl Service for Interop {
             Ok(call) => Answer::Handler(Box::new(call)),
             Err(status) => Answer::Refuse(status),
         }
-    }
-
-    // All calls are handlers: the service has no streams of its own.
-    fn message(&mut self, _: StreamTag, _: &[u8], _: &Now) -> Flow {
-        Flow::Continue
-    }
-
-    fn broken(&mut self, _: StreamTag, _: &Status, _: &Now) {}
-
-    fn half_closed(&mut self, _: StreamTag, _: &Now) {}
-
-    fn closed(&mut self, _: StreamTag, _: Closing, _: &Now) {}
-
-    fn turn_end(&mut self, _: &Now) {}
-
-    fn next_ready(&mut self) -> Option<CallId> {
-        None
-    }
-
-    fn pull(&mut self, _: StreamTag, _: usize) -> Option<Bytes> {
-        None
-    }
-
-    fn is_empty(&self, _: StreamTag) -> bool {
-        true
-    }
-
-    fn end(&mut self, _: StreamTag) -> Option<Status> {
-        None
-    }
-
-    fn must_end(&self, _: StreamTag) -> bool {
-        false
-    }
-
-    fn has_pending(&self) -> bool {
-        false
-    }
-
-    fn next_resumed(&mut self) -> Option<CallId> {
-        None
-    }
-
-    fn next_outbound(&mut self) -> Option<(usize, ())> {
-        None
-    }
-
-    fn receive(&mut self, _: usize, (): (), _: &Now) {}
-
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn tick(&mut self, _: &Now) {}
-
-    fn drain(&mut self, _: Duration, _: &Now) {}
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-
-    fn details(&self) -> Vec<serde_json::Value> {
-        Vec::new()
     }
 }

@@ -69,6 +69,9 @@ pub enum Closing {
 }
 
 /// What one core of a gateway does with the calls made to it. All methods run on that core; none may block.
+///
+/// Only [`call`](Service::call) must be there: a service that answers every call with a [`Handler`] has no streams, and leaves the rest
+/// as it is.
 pub trait Service: 'static {
     /// What cores tell each other.
     type Message: Send + 'static;
@@ -77,63 +80,106 @@ pub trait Service: 'static {
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
 
     /// A message arrived on a stream.
-    fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow;
+    fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
+        let _ = (stream, message, now);
+        Flow::Continue
+    }
 
     /// Something that can be no message arrived on a stream; `status` says what. The shard ends the stream with it after what is
     /// queued, and tells [`closed`](Service::closed) then.
-    fn broken(&mut self, stream: StreamTag, status: &Status, now: &Now);
+    fn broken(&mut self, stream: StreamTag, status: &Status, now: &Now) {
+        let _ = (stream, status, now);
+    }
 
     /// The client will send no more on a stream.
-    fn half_closed(&mut self, stream: StreamTag, now: &Now);
+    fn half_closed(&mut self, stream: StreamTag, now: &Now) {
+        let _ = (stream, now);
+    }
 
     /// A stream is gone; its tag is void.
-    fn closed(&mut self, stream: StreamTag, how: Closing, now: &Now);
+    fn closed(&mut self, stream: StreamTag, how: Closing, now: &Now) {
+        let _ = (stream, how, now);
+    }
 
     /// Everything that arrived in this turn has been told.
-    fn turn_end(&mut self, now: &Now);
+    fn turn_end(&mut self, now: &Now) {
+        let _ = now;
+    }
 
     /// A call that has something to send, or its end, since last asked.
-    fn next_ready(&mut self) -> Option<CallId>;
+    fn next_ready(&mut self) -> Option<CallId> {
+        None
+    }
 
     /// The next bytes to send on a stream, at most `bytes_max` of them; `None` when there are none now.
-    fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes>;
+    fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes> {
+        let _ = (stream, bytes_max);
+        None
+    }
 
     /// Whether [`pull`](Service::pull) has nothing now.
-    fn is_empty(&self, stream: StreamTag) -> bool;
+    fn is_empty(&self, stream: StreamTag) -> bool {
+        let _ = stream;
+        true
+    }
 
     /// How a stream ends, once [`pull`](Service::pull) has nothing more; `None` while it goes on.
-    fn end(&mut self, stream: StreamTag) -> Option<Status>;
+    fn end(&mut self, stream: StreamTag) -> Option<Status> {
+        let _ = stream;
+        None
+    }
 
     /// Whether a stream is to end with an error: its end then does not wait for what a client that reads nothing has not taken.
-    fn must_end(&self, stream: StreamTag) -> bool;
+    fn must_end(&self, stream: StreamTag) -> bool {
+        let _ = stream;
+        false
+    }
 
     /// Whether there is something for [`next_ready`](Service::next_ready), [`next_resumed`](Service::next_resumed) or
     /// [`next_outbound`](Service::next_outbound).
-    fn has_pending(&self) -> bool;
+    fn has_pending(&self) -> bool {
+        false
+    }
 
     /// A call whose input may go on.
-    fn next_resumed(&mut self) -> Option<CallId>;
+    fn next_resumed(&mut self) -> Option<CallId> {
+        None
+    }
 
     /// A message to another core.
-    fn next_outbound(&mut self) -> Option<(usize, Self::Message)>;
+    fn next_outbound(&mut self) -> Option<(usize, Self::Message)> {
+        None
+    }
 
     /// A message from another core.
-    fn receive(&mut self, from: usize, message: Self::Message, now: &Now);
+    fn receive(&mut self, from: usize, message: Self::Message, now: &Now) {
+        let _ = (from, message, now);
+    }
 
     /// When [`tick`](Service::tick) is due.
-    fn next_deadline(&self) -> Option<Instant>;
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
 
     /// Does what is due.
-    fn tick(&mut self, now: &Now);
+    fn tick(&mut self, now: &Now) {
+        let _ = now;
+    }
 
     /// The node is about to stop: tells everyone.
-    fn drain(&mut self, deadline: Duration, now: &Now);
+    fn drain(&mut self, deadline: Duration, now: &Now) {
+        let _ = (deadline, now);
+    }
 
     /// Counts for the operator.
-    fn counts(&self) -> Vec<(&'static str, u64)>;
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 
     /// Its sessions for the operator, each as JSON. Called rarely.
-    fn details(&self) -> Vec<serde_json::Value>;
+    fn details(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
 }
 
 /// A call off the hot path that looks after itself: health, reflection, tests of others.

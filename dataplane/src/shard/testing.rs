@@ -1,8 +1,6 @@
 //! A service that notes what it is told.
 
-use bytes::Bytes;
 use ringgate_grpc::{Request, Status};
-use std::time::{Duration, Instant};
 
 use super::service::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 
@@ -48,57 +46,5 @@ impl Service for Recorder {
 
     fn closed(&mut self, _: StreamTag, how: Closing, _: &Now) {
         self.notes.push(Note::Closed(how));
-    }
-
-    fn turn_end(&mut self, _: &Now) {}
-
-    fn next_ready(&mut self) -> Option<CallId> {
-        None
-    }
-
-    fn pull(&mut self, _: StreamTag, _: usize) -> Option<Bytes> {
-        None
-    }
-
-    fn is_empty(&self, _: StreamTag) -> bool {
-        true
-    }
-
-    fn end(&mut self, _: StreamTag) -> Option<Status> {
-        None
-    }
-
-    fn must_end(&self, _: StreamTag) -> bool {
-        false
-    }
-
-    fn has_pending(&self) -> bool {
-        false
-    }
-
-    fn next_resumed(&mut self) -> Option<CallId> {
-        None
-    }
-
-    fn next_outbound(&mut self) -> Option<(usize, ())> {
-        None
-    }
-
-    fn receive(&mut self, _: usize, (): (), _: &Now) {}
-
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn tick(&mut self, _: &Now) {}
-
-    fn drain(&mut self, _: Duration, _: &Now) {}
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-
-    fn details(&self) -> Vec<serde_json::Value> {
-        Vec::new()
     }
 }
