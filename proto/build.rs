@@ -1,11 +1,16 @@
 //! Compiles the `.proto` files with protox, so that no `protoc` binary is needed, and generates the Rust types with prost.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
 
 /// What is compiled; imports are found by themselves.
-const FILES: [&str; 5] = [
+const AGENTS: [&str; 5] = [
     "agp/v1/gateway.proto",
     "grpc/health/v1/health.proto",
     "grpc/reflection/v1/reflection.proto",
@@ -13,26 +18,60 @@ const FILES: [&str; 5] = [
     "grpc/testing/test.proto",
 ];
 
+/// What the control process serves.
+const CONTROL: [&str; 6] = [
+    "ringgate/control/v1/audit.proto",
+    "ringgate/control/v1/config.proto",
+    "ringgate/control/v1/identity.proto",
+    "ringgate/control/v1/nodes.proto",
+    "ringgate/control/v1/policy.proto",
+    "ringgate/control/v1/registry.proto",
+];
+/// What its store may speak to.
+const ETCD: &str = "etcd/rpc.proto";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for folder in ["build.rs", "agp", "grpc"] {
+    for folder in ["build.rs", "agp", "etcd", "grpc", "ringgate"] {
         println!("cargo::rerun-if-changed={}", root.join(folder).display());
     }
 
-    let mut descriptors = protox::compile(FILES, [&root])?;
-    prost_build::Config::new()
+    let agents = protox::compile(AGENTS, [&root])?;
+    config(&out).compile_fds(agents.clone())?;
+    save(agents, &out.join("descriptors.bin"))?;
+
+    let stubs = env::var_os("CARGO_FEATURE_CONTROL").is_some();
+    let control = protox::compile(CONTROL, [&root])?;
+    tonic_prost_build::configure()
+        .build_server(stubs)
+        .build_client(stubs)
+        .compile_fds_with_config(control.clone(), config(&out))?;
+    save(control, &out.join("control_descriptors.bin"))?;
+
+    tonic_prost_build::configure()
+        .build_server(false)
+        .build_client(stubs)
+        .compile_fds_with_config(protox::compile([ETCD], [&root])?, config(&out))?;
+    Ok(())
+}
+
+fn config(out: &Path) -> prost_build::Config {
+    let mut config = prost_build::Config::new();
+    config
         // A payload decoded from a `Bytes` is a slice of it, not a copy.
         .bytes(["."])
         // Encoded maps come out in one order: the same message is the same bytes, run after run.
         .btree_map(["."])
-        .out_dir(&out)
-        .compile_fds(descriptors.clone())?;
+        .out_dir(out);
+    config
+}
 
-    // The comments are for the types above; clients that ask by reflection do without them.
+/// Without comments: they are for the types; clients that ask by reflection do without them.
+fn save(mut descriptors: prost_types::FileDescriptorSet, path: &Path) -> Result<(), Box<dyn Error>> {
     for file in &mut descriptors.file {
         file.source_code_info = None;
     }
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    fs::write(path, descriptors.encode_to_vec())?;
     Ok(())
 }

@@ -16,7 +16,8 @@ die() {
 
 # What the tests and the demo run. Always built together: cargo picks features by what one command builds, so that building
 # them one by one would compile half of the dependencies again.
-RELEASE_BUILD=(cargo build --release --locked -p ringgate-dataplane -p ringgate-client --bins --example demo)
+RELEASE_BUILD=(cargo build --release --locked -p ringgate-dataplane -p ringgate-control -p ringgate-cli -p ringgate-client
+  --bins --example demo)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -42,18 +43,28 @@ setup_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# The Python of the external tests, with pinned packages, in target/ext/py.
-setup_python() {
-  local wanted="$ROOT/tests/external/python/requirements.txt" stamp="$EXT/py/.installed"
-  if cmp -s "$wanted" "$stamp"; then return; fi
+# setup_venv NAME REQUIREMENTS   a Python of its own in target/ext/NAME with pinned packages.
+setup_venv() {
+  local wanted="$2" home="$EXT/$1"
+  if cmp -s "$wanted" "$home/.installed"; then return; fi
   setup_packages python3:python3
   # Debian ships venv's ensurepip apart from python3.
   python3 -c 'import ensurepip, venv' 2>/dev/null ||
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
   mkdir -p "$EXT"
-  python3 -m venv --clear "$EXT/py"
-  "$EXT/py/bin/python" -m pip install --quiet --requirement "$wanted"
-  cp "$wanted" "$stamp"
+  python3 -m venv --clear "$home"
+  "$home/bin/python" -m pip install --quiet --requirement "$wanted"
+  cp "$wanted" "$home/.installed"
+}
+
+# The Python of the external tests; and one for each generation of bindings, since two of them share a package's name.
+setup_python() {
+  setup_venv py "$ROOT/tests/external/python/requirements.txt"
+}
+setup_bindings() {
+  setup_venv slim "$ROOT/tests/external/python/slim/requirements.txt"
+  setup_venv agp024 "$ROOT/tests/external/python/agp/requirements-0.2.4.txt"
+  setup_venv agp035 "$ROOT/tests/external/python/agp/requirements-0.3.5.txt"
 }
 
 # The packages of the Node tests, as locked, in target/ext/node; lib/packages.mjs takes them from there.
@@ -113,6 +124,37 @@ stop_gateway() {
   kill -KILL "$GATEWAY_PID" 2>/dev/null || true
   wait "$GATEWAY_PID" 2>/dev/null || true
   GATEWAY_PID=
+}
+
+# start_up DATA_PORT CONTROL_PORT HTTP_PORT   starts control process and data plane by `ringgate up`, with their state in ./.ringgate, and
+# returns when both are ready; sets UP_PID.
+start_up() {
+  local data="$1" control="$2" http="$3" port tries
+  for port in "$@"; do
+    port_free "$port" || die "port $port is in use: stop what listens there (see 'ss -ltnp'), then start again"
+  done
+  mkdir -p "$EXT"
+  "$TARGET/release/ringgate" up --listen "127.0.0.1:$data" --control-listen "127.0.0.1:$control" --http "127.0.0.1:$http" \
+    >"$EXT/up.log" 2>&1 &
+  UP_PID=$!
+  for ((tries = 0; tries < 600; tries++)); do
+    kill -0 "$UP_PID" 2>/dev/null || {
+      cat "$EXT/up.log" >&2
+      die "'ringgate up' ended at start: its message is above"
+    }
+    grep -q '^The gateway is up' "$EXT/up.log" && return
+    sleep 0.1
+  done
+  stop_up
+  die "'ringgate up' was not ready within 60 s; logs: .ringgate/control.log, .ringgate/dataplane.log"
+}
+
+# stop_up   ends what start_up started, in good order.
+stop_up() {
+  [ -n "${UP_PID:-}" ] || return 0
+  kill -TERM "$UP_PID" 2>/dev/null || true
+  wait "$UP_PID" 2>/dev/null || true
+  UP_PID=
 }
 
 # --- steps ----------------------------------------------------------------------------------------------------------

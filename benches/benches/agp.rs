@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringgate_benches::messages;
+use ringgate_benches::results;
 use ringgate_gateway::action::Action;
 use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing};
 use ringgate_wire::{AgpEncoder, agp};
@@ -54,5 +55,9 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, encode);
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = decode, encode
+}
 criterion_main!(benches);

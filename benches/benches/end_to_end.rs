@@ -1,17 +1,20 @@
-//! The real gateway over sockets, beside the raw relay and the peers that are installed. `ringgate-perf compare` does the same with
-//! more to choose.
+//! The real gateway over sockets, beside the raw relay and the peers that are installed: what a delivery costs, and how long it takes.
+//! `ringgate-perf` does the same with more to choose.
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use ringgate_perf::compare::{Comparison, Shape};
+use ringgate_benches::results;
+use ringgate_perf::compare::{Comparison, Reference, Shape};
 use ringgate_perf::machine;
-use ringgate_perf::peers::{Options, Peer};
+use ringgate_perf::peers::{Contender, Options, Peer};
+use ringgate_perf::report::View;
 use ringgate_perf::work::Bounds;
 
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
-const REPETITIONS: usize = 5;
+/// An odd number, so that the median is a run; few, so that the whole takes minutes. `--repetitions` of ringgate-perf takes more.
+const REPETITIONS: usize = 3;
 
 fn main() -> ExitCode {
     // `cargo bench` says so; `cargo test --all-targets`, which must stay quick, does not.
@@ -23,25 +26,52 @@ fn main() -> ExitCode {
         eprintln!("not measured: {error}. Two cores are needed, one for the servers and one for the load");
         return ExitCode::SUCCESS;
     }
-    let comparison = Comparison {
-        peers: Peer::ALL.to_vec(),
+    let cost = Comparison {
+        contenders: Peer::ALL
+            .map(|peer| Contender::new(peer, SERVER_CORE, false))
+            .to_vec(),
         shapes: Shape::HEADLINE.to_vec(),
+        ..comparison()
+    };
+    let peers = [Peer::RelayUring, Peer::Ringgate];
+    let modes = [false, true];
+    let latency = Comparison {
+        contenders: modes
+            .iter()
+            .flat_map(|spin| peers.map(|peer| Contender::new(peer, SERVER_CORE, *spin)))
+            .collect(),
+        shapes: Shape::LATENCY.to_vec(),
+        load_spins: true,
+        view: View::Latency,
+        ..comparison()
+    };
+    let mut text = String::new();
+    for comparison in [cost, latency] {
+        let report = comparison.run(|line| eprintln!("{line}"));
+        println!("{report}\n");
+        text.push_str(&format!("{report}\n\n"));
+    }
+    if let Err(error) = results::keep("end_to_end", &text) {
+        eprintln!("the tables cannot be kept for `summary`: {error}");
+    }
+    ExitCode::SUCCESS
+}
+
+fn comparison() -> Comparison {
+    Comparison {
+        contenders: Vec::new(),
+        shapes: Vec::new(),
         repetitions: REPETITIONS,
         bounds: Bounds {
             warmup: Duration::from_millis(300),
             duration: Duration::from_secs(1),
             messages_max: u64::MAX,
         },
-        options: Options {
-            core: SERVER_CORE,
-            spin: false,
-            gateway: None,
-            gateway_args: Vec::new(),
-        },
+        options: Options::default(),
         load_spins: false,
-    };
-    println!("{}", comparison.run(|line| eprintln!("{line}")));
-    ExitCode::SUCCESS
+        view: View::Cost,
+        reference: Reference::Relay,
+    }
 }
 
 /// Builds the servers, which are other packages' programs. What then is missing is named by the report.

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ringgate_benches::results;
 use ringgate_benches::{hub, messages};
 
 /// Sizes of the subscription table; cost must not depend on them.
@@ -82,5 +83,29 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route, subscribe, fan_out);
+/// Publishes to nobody whose topic changes each time: with policy's decisions remembered, and with more topics than are.
+fn permission(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gateway/permission to publish");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (how, count) in [("remembered", hub::TOPICS_REMEMBERED), ("asked", TOPICS)] {
+        let (mut hub, publisher) = hub::fan_out(0);
+        let publishes = hub::publishes(count);
+        let mut next = 0;
+        group.bench_function(format!("{count} topics, {how}"), |bencher| {
+            bencher.iter(|| {
+                for _ in 0..BATCH {
+                    hub.say(publisher, black_box(&publishes[next]));
+                    next = (next + 1) % count;
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = route, subscribe, fan_out, permission
+}
 criterion_main!(benches);

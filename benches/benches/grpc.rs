@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringgate_benches::messages;
+use ringgate_benches::results;
 use ringgate_grpc::{Deframer, Encoding};
 
 const MESSAGE_BYTES_MAX: u32 = 4 << 20;
@@ -33,5 +34,9 @@ fn split(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, split);
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = split
+}
 criterion_main!(benches);

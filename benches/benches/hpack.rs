@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{Criterion, criterion_group, criterion_main};
+use ringgate_benches::results;
 use ringgate_benches::stream::REQUEST;
 use ringgate_http2::Header;
 use ringgate_http2::hpack::{Decoder, Encoder};
@@ -43,5 +44,9 @@ fn decode(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, decode);
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = encode, decode
+}
 criterion_main!(benches);

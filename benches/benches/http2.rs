@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringgate_benches::messages;
+use ringgate_benches::results;
 use ringgate_benches::stream::{Stream, data_frames};
 
 fn receive(criterion: &mut Criterion) {
@@ -59,5 +60,9 @@ fn open(criterion: &mut Criterion) {
     criterion.bench_function("http2/connection and call", |bencher| bencher.iter(Stream::open));
 }
 
-criterion_group!(benches, receive, pack, open);
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = receive, pack, open
+}
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringgate_benches::pipeline::Pipeline;
+use ringgate_benches::results;
 
 fn pipeline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline");
@@ -22,5 +23,9 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+criterion_group! {
+    name = benches;
+    config = results::criterion();
+    targets = pipeline
+}
 criterion_main!(benches);

@@ -15,6 +15,9 @@ const PULL_BYTES_MAX: usize = 256 * 1024;
 /// The least that the gateway's limits allow: room for a few hundred topics.
 const MATCH_CACHE_BYTES_MIN: u64 = 64 * 1024;
 
+/// Topics that a session remembers policy's decisions about, all at once (`limits.decisions_max` is 256).
+pub const TOPICS_REMEMBERED: usize = 200;
+
 /// One core's gateway with its encoder.
 pub struct Hub {
     gateway: Gateway,
@@ -61,6 +64,7 @@ impl Hub {
             dialect: Dialect::Agp,
             address: "127.0.0.1:1".into(),
             identity: Identity::Declared,
+            proof_uri: String::new(),
             connection: self.agents as u64,
         };
         let session = self.gateway.open(peer, &self.now);
@@ -158,6 +162,13 @@ pub fn table(count: usize, remembered: bool) -> (Hub, SessionId, SessionId) {
     }
     hub.drain();
     (hub, publisher, subscriber)
+}
+
+/// A small publish to each of `count` topics.
+pub fn publishes(count: usize) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|number| messages::publish(&topic(number), 64))
+        .collect()
 }
 
 /// The name of topic `number`: three segments, as topics have in practice.

@@ -3,7 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dialects;
 pub mod hub;
+pub mod instructions;
 pub mod messages;
 pub mod pipeline;
+pub mod results;
 pub mod stream;

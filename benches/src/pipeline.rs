@@ -1,7 +1,5 @@
 //! All sans-I/O layers in a row, as the node drives them: bytes of a publisher's socket in, bytes of its subscribers' sockets out.
 
-use std::collections::HashMap;
-
 use ringgate_gateway::SessionId;
 use ringgate_grpc::{Deframer, Encoding};
 
@@ -19,7 +17,8 @@ pub struct Pipeline {
     publisher: SessionId,
     ingress: Stream,
     deframer: Deframer,
-    egress: HashMap<SessionId, Stream>,
+    /// By the session's index.
+    egress: Vec<Option<Stream>>,
     wire: Vec<u8>,
     send: Vec<u8>,
 }
@@ -34,7 +33,7 @@ impl Pipeline {
             publisher,
             ingress: Stream::open(),
             deframer: Deframer::new(MESSAGE_BYTES_MAX, Encoding::Identity),
-            egress: HashMap::new(),
+            egress: Vec::new(),
             wire: stream::data_frames(&messages::framed(&vec![publish; batch])),
             send: Vec::with_capacity(SEND_BYTES),
         }
@@ -61,7 +60,10 @@ impl Pipeline {
         });
         let mut sent = 0;
         hub.flush(|session, bytes| {
-            let stream = egress.entry(session).or_insert_with(Stream::open);
+            if egress.len() <= session.index() {
+                egress.resize_with(session.index() + 1, || None);
+            }
+            let stream = egress[session.index()].get_or_insert_with(Stream::open);
             send.clear();
             let mut rest = bytes;
             stream.pack(bytes.len(), |head, len| {

@@ -1,14 +1,15 @@
 //! What `scripts/run` shows: a few agents in one process do each pattern once through a real gateway, and say who did what and
 //! how long it took. Ends 0 if all of it worked, else 1 with the cause.
 //!
-//! `cargo run -p ringgate-client --example demo -- --url http://127.0.0.1:46357`
+//! `cargo run -p ringgate-client --example demo -- --url http://127.0.0.1:46357` for a gateway of profile `development`; for others
+//! with `--url https://… --control https://… --control-ca FILE --join-token TOKEN`: then each agent enrols first.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use ringgate_client::{Agent, Event, IncomingRequest, Notification, Subscription, Target, Tls};
+use ringgate_client::{Agent, Enrollment, Event, IncomingRequest, Notification, Subscription, Target, Trust};
 
 /// Longer than anything here can take; what takes longer is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,15 +20,15 @@ struct Arguments {
     /// Where the gateway is.
     #[arg(long, default_value = "http://127.0.0.1:46357")]
     url: String,
-    /// Certificate of the authority that signed the gateway's, PEM file; for https.
+    /// Where the agents enrol: the control process.
+    #[arg(long, requires = "control_ca", requires = "join_token")]
+    control: Option<String>,
+    /// Certificates of its authority, PEM file.
     #[arg(long)]
-    tls_ca: Option<std::path::PathBuf>,
-    /// The agents' certificate chain, PEM file; for gateways that ask for one.
-    #[arg(long, requires = "tls_key")]
-    tls_cert: Option<std::path::PathBuf>,
-    /// Key of the agents' certificate, PEM file.
-    #[arg(long, requires = "tls_cert")]
-    tls_key: Option<std::path::PathBuf>,
+    control_ca: Option<std::path::PathBuf>,
+    /// What lets them: a join token for `acme/demo/*/*`.
+    #[arg(long)]
+    join_token: Option<String>,
 }
 
 /// What went wrong, in a sentence. A demo has nobody who would tell errors apart.
@@ -64,37 +65,41 @@ async fn demo(arguments: &Arguments) -> Result<(), Failure> {
 /// Where agents come from.
 struct Stage {
     url: String,
-    tls: Option<Tls>,
+    enrollment: Option<Enrollment>,
 }
 
 impl Stage {
     fn new(arguments: &Arguments) -> Result<Stage, Failure> {
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        let mut tls = None;
-        if let Some(ca) = &arguments.tls_ca {
-            tls = Some(Tls::new().ca_certificate(read(ca)?));
-        }
-        if let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) {
-            tls = Some(tls.unwrap_or_default().identity(read(certificate)?, read(key)?));
+        let mut enrollment = None;
+        if let (Some(control), Some(ca), Some(token)) =
+            (&arguments.control, &arguments.control_ca, &arguments.join_token)
+        {
+            let anchors =
+                std::fs::read_to_string(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+            enrollment = Some(Enrollment::new(control, Trust::Anchors(anchors)).join_token(token));
         }
         Ok(Stage {
             url: arguments.url.clone(),
-            tls,
+            enrollment,
         })
     }
 
     /// Brings an agent on, with a capability or none.
     async fn agent(&self, name: &str, capability: &str) -> Result<Agent, Failure> {
-        let start = Instant::now();
-        let mut builder = Agent::builder(&self.url).name(name);
+        let mut start = Instant::now();
+        let mut builder = Agent::builder(&self.url);
         if !capability.is_empty() {
             builder = builder.capability(capability);
         }
-        if let Some(tls) = &self.tls {
-            builder = builder.tls(tls.clone());
-        }
+        builder = match &self.enrollment {
+            None => builder.name(name),
+            Some(enrollment) => {
+                let credential = enrollment.clone().enroll(name).await;
+                let credential = credential.map_err(|error| format!("{name}: {error}"))?;
+                start = tell(name, "enrolled: holds a certificate", start);
+                builder.identity(credential)
+            }
+        };
         let agent = builder
             .connect()
             .await
@@ -104,10 +109,15 @@ impl Stage {
     }
 }
 
-/// One line: who, what, how long.
-fn say(agent: &Agent, what: impl std::fmt::Display, since: Instant) {
+/// One line: who, what, how long. Returns when the next thing begins.
+fn tell(name: &str, what: impl std::fmt::Display, since: Instant) -> Instant {
     let microseconds = since.elapsed().as_micros();
-    println!("  {:<26} {what:<66} {microseconds:>7} us", agent.name());
+    println!("  {name:<26} {what:<66} {microseconds:>7} us");
+    Instant::now()
+}
+
+fn say(agent: &Agent, what: impl std::fmt::Display, since: Instant) {
+    tell(agent.name(), what, since);
 }
 
 /// A payload as people read it.

@@ -69,6 +69,9 @@ pub(crate) struct Inboxes {
 /// a number that the gateway has given (which count from 1).
 const FIRST_ID: u64 = 1 << 32;
 
+/// The id of a message that is sent for its answer alone: below the others, and above what a gateway counts to.
+pub(crate) const FENCE_ID: u64 = FIRST_ID - 1;
+
 /// Odd, as an opener's numbers are.
 const FIRST_STREAM: u64 = FIRST_ID * 2 + 1;
 

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringgate_identity::tls::Expected;
 use ringgate_proto::agp::v1 as proto;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use crate::{Agent, Error, Headers};
+use crate::credential::{Address, How, Presenter};
+use crate::{Agent, Credential, Error, Headers};
 
 /// Bounds of an agent. Each queue that is full does what is said here; none grows beyond.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub struct Builder {
     proof: Bytes,
     accept_from: Vec<String>,
     tls: Option<Tls>,
+    identity: Option<(Credential, How)>,
+    gateway: Expected,
     limits: Limits,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -136,6 +140,8 @@ impl Builder {
             proof: Bytes::new(),
             accept_from: Vec::new(),
             tls: None,
+            identity: None,
+            gateway: Expected::Host,
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
@@ -144,7 +150,7 @@ impl Builder {
         }
     }
 
-    /// The agent's name: `organization/namespace/service/instance`.
+    /// The agent's name: `organization/namespace/service/instance`. Without it: the one in its [`identity`](Self::identity).
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = name.into();
         self
@@ -176,7 +182,28 @@ impl Builder {
         self
     }
 
-    /// Certificates, for an `https://` address.
+    /// Who the agent is, shown by TLS client certificate. The gateway is verified with the credential's trust bundle. When the
+    /// credential is renewed, the agent changes over to a connection with the new one by itself.
+    pub fn identity(mut self, credential: Credential) -> Builder {
+        self.identity = Some((credential, How::Certificate));
+        self
+    }
+
+    /// The same, shown by a bearer token in the metadata of the call (RFC 9449), where no client certificate can be presented.
+    pub fn identity_by_token(mut self, credential: Credential) -> Builder {
+        self.identity = Some((credential, How::Token));
+        self
+    }
+
+    /// Who the gateway must be, for an agent with an [`identity`](Self::identity). Default: whoever the host of the address
+    /// belongs to.
+    pub fn gateway(mut self, expected: Expected) -> Builder {
+        self.gateway = expected;
+        self
+    }
+
+    /// Certificates of an authority of your own, for an `https://` address. Not together with [`identity`](Self::identity), which
+    /// brings its own.
     pub fn tls(mut self, tls: Tls) -> Builder {
         self.tls = Some(tls);
         self
@@ -200,7 +227,7 @@ impl Builder {
         self
     }
 
-    /// Whether to connect again when the connection is lost. Default yes.
+    /// Whether to connect again when the connection is lost, and when there is a better credential to show. Default yes.
     pub fn reconnect(mut self, reconnect: bool) -> Builder {
         self.reconnect = reconnect;
         self
@@ -224,22 +251,35 @@ impl Builder {
 
     fn into_config(self) -> Result<Config, Error> {
         let wrong = |what, reason: String| Error::Configuration { what, reason };
-        if self.name.is_empty() {
-            return Err(wrong(
-                "name",
-                "set one: organization/namespace/service/instance".into(),
-            ));
-        }
+        let name = self.agent_name()?;
         let endpoint =
             Endpoint::from_shared(self.url.clone()).map_err(|error| wrong("url", error.to_string()))?;
         let is_tls = endpoint.uri().scheme_str() == Some("https");
         if self.tls.is_some() && !is_tls {
             return Err(wrong("tls", format!("{} is not an https:// address", self.url)));
         }
+        if self.tls.is_some() && self.identity.is_some() {
+            return Err(wrong(
+                "tls",
+                "the identity brings its own certificates: leave it out".into(),
+            ));
+        }
         let mut limits = self.limits;
         limits.stream_window_bytes = limits.stream_window_bytes.max(Limits::CHUNK_BYTES_MAX as u64);
+        let presenter = match self.identity {
+            Some((credential, how)) => Some(Presenter {
+                credential,
+                how,
+                gateway: self.gateway,
+                address: Address::parse(&self.url)?,
+            }),
+            None => None,
+        };
+        let endpoint = presenter
+            .as_ref()
+            .map_or(endpoint, |presenter| presenter.address.endpoint());
         let mut endpoint = tuned(endpoint, self.connect_timeout);
-        if is_tls {
+        if is_tls && presenter.is_none() {
             let tls = self.tls.unwrap_or_default().into_config();
             endpoint = endpoint
                 .tls_config(tls)
@@ -247,8 +287,9 @@ impl Builder {
         }
         Ok(Config {
             endpoint,
+            presenter,
             register: proto::Register {
-                name: self.name,
+                name,
                 capabilities: self.capabilities,
                 labels: self.labels,
                 token: self.token,
@@ -262,6 +303,21 @@ impl Builder {
             request_timeout: self.request_timeout,
             reconnect: self.reconnect,
             backoff: self.backoff,
+        })
+    }
+}
+
+impl Builder {
+    /// The name that was set, or that of the credential.
+    fn agent_name(&self) -> Result<String, Error> {
+        let of_identity = || {
+            let (credential, _) = self.identity.as_ref()?;
+            credential.agent_name()
+        };
+        let set = Some(self.name.clone()).filter(|name| !name.is_empty());
+        set.or_else(of_identity).ok_or_else(|| Error::Configuration {
+            what: "name",
+            reason: "set one: organization/namespace/service/instance".into(),
         })
     }
 }
@@ -284,6 +340,8 @@ fn tuned(endpoint: Endpoint, connect_timeout: Duration) -> Endpoint {
 pub(crate) struct Config {
     pub(crate) url: String,
     pub(crate) endpoint: Endpoint,
+    /// What the agent shows the gateway of its identity.
+    pub(crate) presenter: Option<Presenter>,
     /// Without resume token.
     pub(crate) register: proto::Register,
     pub(crate) limits: Limits,

@@ -10,9 +10,11 @@
 //! is a subscription whose policy is to block.) It takes commands only while there is a connection and room on it, so that the
 //! application waits instead.
 
+mod change;
 mod dial;
 mod driver;
 mod routes;
+mod succession;
 mod tables;
 
 use std::sync::Arc;

@@ -57,6 +57,9 @@ pub enum Error {
         /// Why, in the other agent's words.
         message: String,
     },
+    /// There is no credential to show, or none that is good.
+    #[error(transparent)]
+    Credential(#[from] crate::CredentialError),
     /// No answer within the timeout.
     #[error(
         "no answer within {waited:?}: give it a longer timeout, or look whether the other side is overloaded"
@@ -93,6 +96,7 @@ impl Error {
         match self {
             Error::Unreachable { .. } | Error::Timeout { .. } => true,
             Error::Gateway { retryable, .. } => *retryable,
+            Error::Credential(error) => error.retryable(),
             Error::Refused { code, .. } | Error::Peer { code, .. } => {
                 matches!(code, Code::Unavailable | Code::ResourceExhausted)
             }
@@ -156,11 +160,14 @@ impl Error {
     }
 }
 
-/// An error with its causes, which the transport keeps apart.
-fn chain(error: &dyn std::error::Error) -> Arc<str> {
+/// An error with its causes, which the transport keeps apart. Of a credential that was refused: the reason, in words.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> Arc<str> {
     let mut text = error.to_string();
-    let mut next = error.source();
+    let mut next = Some(error);
     while let Some(cause) = next {
+        if let Some(reason) = refused(cause) {
+            return reason.to_string().into();
+        }
         let cause_text = cause.to_string();
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
@@ -169,4 +176,11 @@ fn chain(error: &dyn std::error::Error) -> Arc<str> {
         next = cause.source();
     }
     text.into()
+}
+
+/// Why the other side's credential was refused in the TLS handshake, if that is what went wrong. An `io::Error` does not name what
+/// is in it as its source.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<ringgate_identity::Reason> {
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    ringgate_identity::tls::reason(inner.downcast_ref::<rustls::Error>()?)
 }

@@ -27,6 +27,9 @@
 //! * **The connection comes back by itself**, with exponential backoff and jitter, and resumes the session where the gateway still
 //!   has it. Subscriptions go on; one that may have missed messages says so ([`Event::Interrupted`]). What waited for an answer
 //!   fails with [`Error::ConnectionLost`]; whether it was carried out is not known.
+//! * **A gateway of the profile `strict` wants to know who an agent is.** A [`Credential`] says it: [`Enrollment`] gets one from the
+//!   control process, [`Builder::identity`] presents it. It is renewed before it expires, and the agent changes over to a
+//!   connection with the new one without missing a message.
 //! * **Every queue is bounded** ([`Limits`]). Towards the gateway, calls wait. Towards the application, a subscription loses
 //!   messages as its policy says, and tells how many ([`Event::Gap`]); requests, streams and introductions that find their queue
 //!   full are refused.
@@ -36,6 +39,7 @@ mod agent;
 mod backoff;
 mod config;
 mod connection;
+mod credential;
 mod error;
 mod inbox;
 mod introduce;
@@ -49,10 +53,14 @@ mod target;
 
 pub use agent::{Agent, ConnectionState};
 pub use config::{Builder, Limits, Tls};
+pub use credential::{Credential, CredentialError, Enrollment, Held, Trust};
 pub use error::Error;
 pub use introduce::{Channel, Introduce, Introduction, Introductions};
 pub use publish::Publication;
 pub use request::{Reply, Request};
+pub use ringgate_identity::keystore::Seal;
+pub use ringgate_identity::tls::Expected;
+pub use ringgate_identity::{Fingerprint, NodeId};
 pub use ringgate_proto::agp::v1::Code;
 pub use serve::{IncomingRequest, Requests, Response};
 pub use stream::{AgentStream, IncomingStream, IncomingStreams, OpenStream, StreamReceiver, StreamSender};

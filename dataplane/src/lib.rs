@@ -3,15 +3,22 @@
 //! ```text
 //!   runtime    executors, placement, start, drain, signals
 //!   shard      one core: ring, connections, calls, the loop        observe   counters and HTTP, off the data cores
-//!   agents     the gateway as a shard's service                    config    keys, file, command line
+//!   front      all dialects as one service of a shard
+//!   agents     the native dialect                                  config    keys, file, command line
+//!   names      the dialects that route by hashed name: SLIM v3, AGP 2025
 //!   mesh       core to core                                        tls       sessions over byte buffers
+//!   rules      who is trusted, who may do what                     control   the link to the control process
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod agents;
-pub mod config;
+pub use ringgate_config as config;
+pub mod control;
+pub mod front;
 pub mod mesh;
+pub mod names;
 pub mod observe;
+pub mod rules;
 pub mod runtime;
 pub mod shard;
 pub mod tls;

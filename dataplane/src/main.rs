@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ringgate_dataplane::config::{Config, ConfigError, example};
+use ringgate_dataplane::config::{Sources, example};
 use ringgate_dataplane::runtime;
 
 /// Runs the data plane of a Ringgate gateway.
@@ -52,17 +52,31 @@ struct Arguments {
     /// CA of client certificates (PEM).
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
+    /// The control process, https://HOST:PORT. Can be given often: several that share a store.
+    #[arg(long, value_name = "URL")]
+    control: Vec<String>,
+    /// CA of the control process's certificate (PEM), before this node is enrolled.
+    #[arg(long, value_name = "FILE")]
+    control_ca: Option<String>,
+    /// In its place: SHA-256 of its authority's certificate, as it prints it.
+    #[arg(long, value_name = "HEX")]
+    control_fingerprint: Option<String>,
+    /// File with the token that lets this node enrol.
+    #[arg(long, value_name = "FILE")]
+    join_token: Option<String>,
+    /// Folder of this node's key, certificate and last state.
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<String>,
+    /// Name of this node.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Set any key, as in limits.streams_max=100. Can be given often.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
 impl Arguments {
-    fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        if let Some(path) = &self.config {
-            config.read_file(path)?;
-        }
+    fn sources(&self) -> Sources {
         let cores = self.cores.as_ref().map(|list| {
             if list == "auto" {
                 list.clone()
@@ -70,6 +84,7 @@ impl Arguments {
                 format!("[{list}]")
             }
         });
+        let control = (!self.control.is_empty()).then(|| format!("[{}]", self.control.join(",")));
         let flags = [
             ("profile", self.profile.clone()),
             ("listen", self.listen.map(|address| address.to_string())),
@@ -80,17 +95,20 @@ impl Arguments {
             ("tls.certificate", self.tls_cert.clone()),
             ("tls.key", self.tls_key.clone()),
             ("tls.client_ca", self.tls_client_ca.clone()),
+            ("control.url", control),
+            ("control.ca", self.control_ca.clone()),
+            ("control.fingerprint", self.control_fingerprint.clone()),
+            ("control.join_token", self.join_token.clone()),
+            ("control.state_dir", self.state_dir.clone()),
+            ("node", self.node.clone()),
         ];
-        for (key, value) in flags {
-            if let Some(value) = value {
-                config.set_argument(&format!("{key}={value}"))?;
-            }
+        let flags = flags
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| format!("{key}={value}")));
+        Sources {
+            file: self.config.clone(),
+            arguments: flags.chain(self.set.iter().cloned()).collect(),
         }
-        self.set
-            .iter()
-            .try_for_each(|argument| config.set_argument(argument))?;
-        config.check()?;
-        Ok(config)
     }
 }
 
@@ -107,15 +125,17 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let config = match arguments.config() {
-        Ok(config) => config,
-        Err(error) => return fail(&error),
-    };
+    let sources = arguments.sources();
     if arguments.check {
-        println!("the configuration is valid");
-        return ExitCode::SUCCESS;
+        return match sources.read(None) {
+            Ok(_) => {
+                println!("the configuration is valid");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        };
     }
-    match runtime::run(&config) {
+    match runtime::run(&sources) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

@@ -76,10 +76,10 @@ pub enum Error {
     #[error("{0}")]
     Invalid(&'static str),
     /// The machine does not have, or this process may not use, this core.
-    #[error("cannot run on core {core}: {source}. Allowed cores: {allowed}")]
+    #[error("cannot run on core {cores}: {source}. Allowed cores: {allowed}")]
     Pin {
-        /// The core asked for.
-        core: usize,
+        /// The core asked for, or the cores.
+        cores: String,
         /// What the kernel said.
         source: io::Error,
         /// What the kernel allows.
@@ -114,6 +114,24 @@ pub enum Error {
         after: Duration,
         /// Its command line.
         command: String,
+    },
+    /// The server does not tell which core has a connection.
+    #[error(
+        "the server's statistics at {address} are of no use: {reason}. A gateway started with --http ADDRESS has them"
+    )]
+    Stats {
+        /// Where they were asked for.
+        address: SocketAddr,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server does not spread connections over cores.
+    #[error("none of {tries} connections came to core {core} of the server; does it have so many?")]
+    Unplaced {
+        /// The core that was wanted, as the server counts.
+        core: usize,
+        /// Connections made.
+        tries: usize,
     },
     /// The ring of the raw relay failed.
     #[error(transparent)]

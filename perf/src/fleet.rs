@@ -16,6 +16,8 @@ use crate::wire::{Incoming, Plan, Protocol, Wire};
 const RECEIVE_BYTES: usize = 256 * 1024;
 /// Events taken in one turn.
 const EVENTS_MAX: usize = 1024;
+/// What the kernel may hold for a reader that stalls. Small, so that the server soon feels it.
+const STALLED_RECEIVE_BYTES: usize = 16 * 1024;
 /// How long before a deadline the load stops sleeping.
 const AWAKE_BEFORE_DEADLINE: Duration = Duration::from_millis(2);
 /// How long taking leave may take.
@@ -32,6 +34,7 @@ pub struct Member {
     role: &'static str,
     dirty: bool,
     gone: bool,
+    stalled: bool,
 }
 
 impl Member {
@@ -110,7 +113,9 @@ impl Fleet {
     /// [`Error::Connect`] when nobody listens.
     pub fn connect(&mut self, plan: &Plan) -> Result<usize, Error> {
         let address = self.dial.address;
-        let stream = self.dial().map_err(|source| Error::Connect { address, source })?;
+        let stream = self
+            .dial(plan.stalls)
+            .map_err(|source| Error::Connect { address, source })?;
         let number = self.members.len();
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(
@@ -131,6 +136,7 @@ impl Fleet {
             role: plan.role.name(),
             dirty: false,
             gone: false,
+            stalled: false,
         };
         member.wire.open(&mut member.out);
         self.members.push(member);
@@ -138,12 +144,16 @@ impl Fleet {
         Ok(number)
     }
 
-    fn dial(&self) -> io::Result<TcpStream> {
+    fn dial(&self, stalls: bool) -> io::Result<TcpStream> {
         let address = self.dial.address;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Transport::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if self.dial.reset_on_close {
             socket.set_linger(Some(Duration::ZERO))?;
+        }
+        if stalls {
+            // Before connecting, for the window that is offered to follow it.
+            socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES)?;
         }
         socket.connect_timeout(&SockAddr::from(address), QUIET_MAX)?;
         socket.set_nonblocking(true)?;
@@ -167,6 +177,21 @@ impl Fleet {
             self.dirty.push(number as u32);
         }
         member.say(speak);
+    }
+
+    /// Stops reading from connection `number`, for good.
+    pub fn stall(&mut self, number: usize) {
+        self.members[number].stalled = true;
+    }
+
+    /// Takes leave on the connection made last and closes it, as though it had never been made.
+    pub fn pop(&mut self) {
+        if let Some(mut member) = self.members.pop() {
+            self.dirty.retain(|number| *number as usize != self.members.len());
+            member.wire.close(&mut member.out);
+            // It is given up: whether the server still hears of it does not matter.
+            let _ = member.write();
+        }
     }
 
     /// Whether connection `number` has bytes that the server does not take.
@@ -202,6 +227,9 @@ impl Fleet {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             let number = event.data.u64() as usize;
+            if self.members[number].stalled {
+                continue;
+            }
             // The event is a packed structure: its fields are copied out before they are borrowed.
             let flags = event.flags;
             if flags.contains(epoll::EventFlags::OUT) && self.members[number].is_backed_up() {
@@ -219,7 +247,10 @@ impl Fleet {
     pub fn leave(mut self) {
         let mut waiting = 0;
         for number in 0..self.members.len() {
-            self.say(number, |wire, out| waiting += usize::from(wire.close(out)));
+            let stalled = self.members[number].stalled;
+            self.say(number, |wire, out| {
+                waiting += usize::from(wire.close(out) && !stalled)
+            });
         }
         let deadline = Instant::now() + LEAVE_MAX;
         // An error means that the server has closed a connection by itself, which is as good.

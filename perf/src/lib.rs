@@ -20,9 +20,11 @@ pub mod error;
 pub mod fleet;
 pub mod machine;
 pub mod peers;
+pub mod placements;
 pub mod process;
 pub mod relay;
 pub mod report;
+pub mod stats;
 pub mod wire;
 pub mod work;
 

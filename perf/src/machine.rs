@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ringgate_machine::CpuList;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Error;
@@ -11,26 +12,31 @@ use crate::Error;
 /// # Errors
 /// [`Error::Pin`] when there is no such core or it is not allowed (affinity, cgroup).
 pub fn pin(core: usize) -> Result<(), Error> {
+    pin_to(&[core])
+}
+
+/// The same with several cores, among which the kernel may choose.
+///
+/// # Errors
+/// As [`pin`].
+pub fn pin_to(cores: &[usize]) -> Result<(), Error> {
     let refused = |source: std::io::Error| Error::Pin {
-        core,
+        cores: cores.iter().copied().collect::<CpuList>().to_string(),
         source,
-        allowed: format!("{:?}", allowed_cores()),
+        allowed: allowed_cores().to_string(),
     };
-    if core >= CpuSet::MAX_CPU {
+    if cores.iter().any(|core| *core >= CpuSet::MAX_CPU) {
         return Err(refused(std::io::ErrorKind::InvalidInput.into()));
     }
     let mut set = CpuSet::new();
-    set.set(core);
+    cores.iter().for_each(|core| set.set(*core));
     sched_setaffinity(None, &set).map_err(|errno| refused(errno.into()))
 }
 
 /// The cores this process may use, in order.
-pub fn allowed_cores() -> Vec<usize> {
-    core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|core| core.id)
-        .collect()
+pub fn allowed_cores() -> CpuList {
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 /// Remembers where this thread may run, and puts it back there when dropped.

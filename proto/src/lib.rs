@@ -24,6 +24,34 @@ pub mod agp {
     }
 }
 
+/// The control process.
+pub mod control {
+    /// Descriptors of its services, as an encoded `google.protobuf.FileDescriptorSet` without source info.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/control_descriptors.bin"));
+
+    /// Identity, policy, configuration, registry, nodes, audit. Servers and clients of the services are there with the feature
+    /// `control`.
+    #[allow(
+        missing_docs,
+        clippy::all,
+        reason = "generated; the .proto files are where these are documented"
+    )]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/ringgate.control.v1.rs"));
+    }
+}
+
+/// The part of etcd's API that the control process's store uses; with the feature `control` there are clients of it.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; etcd's own files are where these are documented"
+)]
+pub mod etcd {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+}
+
 /// Services that every gRPC server is expected to have, and those of its interoperability tests.
 pub mod grpc {
     /// Health checking.

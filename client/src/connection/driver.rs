@@ -12,11 +12,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dial::{Connection, dial};
+use super::succession::Succession;
 use super::tables::{Accepting, Tables, answer};
 use super::{Command, Control, Epoch, Handed};
 use crate::agent::Inboxes;
 use crate::backoff::Backoff;
 use crate::config::Config;
+use crate::credential::Shown;
 use crate::introduce::Introduced;
 use crate::serve::Forwarded;
 use crate::stream::{Opened, StreamState};
@@ -27,14 +29,14 @@ use crate::{Code, ConnectionState, Error};
 const COMMANDS_AT_ONCE: usize = 64;
 
 /// How long [`Agent::close`](crate::Agent::close) waits for the gateway to end its side.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Commands = (mpsc::Receiver<Command>, mpsc::UnboundedReceiver<Control>);
 
 /// See the module `connection`.
 #[derive(Debug)]
 pub(crate) struct Driver {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     inboxes: Arc<Inboxes>,
     commands: mpsc::Receiver<Command>,
     controls: mpsc::UnboundedReceiver<Control>,
@@ -42,13 +44,16 @@ pub(crate) struct Driver {
     ended: Arc<OnceLock<Error>>,
     connection: Option<Connection>,
     epoch: Epoch,
-    resume_token: Bytes,
-    tables: Tables,
+    pub(super) resume_token: Bytes,
+    pub(super) tables: Tables,
     /// Messages that did not fit into the outbound channel; while there are any, no command is taken.
-    pending: VecDeque<proto::AgentMessage>,
+    pub(super) pending: VecDeque<proto::AgentMessage>,
     /// Notifications for subscriptions that block; while there are any, nothing is received.
-    blocked: VecDeque<(Arc<SubscriptionState>, Notification)>,
-    backoff: Backoff,
+    pub(super) blocked: VecDeque<(Arc<SubscriptionState>, Notification)>,
+    pub(super) backoff: Backoff,
+    pub(super) succession: Succession,
+    /// What was shown on the connection of the moment, or the last one.
+    shown: Option<Shown>,
     connected_at: Instant,
     /// The wait that the gateway asked for, after its connection has ended.
     drain_wait: Option<Duration>,
@@ -61,6 +66,8 @@ enum End {
     Closed,
     /// By the gateway or the network.
     Lost(Error),
+    /// It stands, but there is a better credential.
+    Outdated(Box<Connection>),
 }
 
 impl Driver {
@@ -75,6 +82,8 @@ impl Driver {
         let (connection, registered) = dial(&config, Bytes::new()).await?;
         let driver = Driver {
             backoff: Backoff::new(config.backoff.0, config.backoff.1),
+            succession: Succession::new(&config, connection.shown),
+            shown: connection.shown,
             connected_at: Instant::now(),
             config,
             inboxes,
@@ -97,11 +106,13 @@ impl Driver {
     /// Runs until the agent is closed.
     pub(crate) async fn drive(mut self) {
         while let Some(connection) = self.connection.take() {
-            let end = self.run(connection).await;
-            self.pending.clear();
-            self.tables.lost();
-            if let End::Lost(reason) = end {
-                self.connection = self.reconnect(reason).await;
+            match self.run(connection).await {
+                End::Outdated(connection) => self.connection = self.change_over(*connection).await,
+                End::Lost(reason) => {
+                    self.lost();
+                    self.connection = self.reconnect(reason).await;
+                }
+                End::Closed => self.lost(),
             }
         }
         self.finish();
@@ -113,12 +124,18 @@ impl Driver {
             if self.flush(&connection.outbound).is_err() {
                 return End::Lost(Error::ConnectionLost);
             }
+            if self
+                .succession
+                .is_now(|| self.pending.is_empty() && self.blocked.is_empty() && self.tables.is_quiet())
+            {
+                return End::Outdated(Box::new(connection));
+            }
             match self.step(&mut connection).await {
                 Some(End::Closed) => {
                     self.close(connection).await;
                     return End::Closed;
                 }
-                Some(lost) => return lost,
+                Some(end) => return end,
                 None => {}
             }
         }
@@ -148,6 +165,7 @@ impl Driver {
                 Some(command) => self.take(command),
                 None => return Some(End::Closed),
             },
+            () = self.succession.step() => {}
         }
         None
     }
@@ -182,6 +200,7 @@ impl Driver {
         let Connection {
             outbound,
             mut inbound,
+            ..
         } = connection;
         self.commands.close();
         while let Ok(control) = self.controls.try_recv() {
@@ -204,7 +223,7 @@ impl Driver {
     }
 
     /// Connects again, and sees to the subscriptions. `None` if that is not wanted or not possible.
-    async fn reconnect(&mut self, reason: Error) -> Option<Connection> {
+    pub(super) async fn reconnect(&mut self, reason: Error) -> Option<Connection> {
         let mut reason = reason;
         // One that was lost soon after counts as a failure: else an agent could connect in a loop.
         if self.connected_at.elapsed() > self.config.backoff.1 {
@@ -213,7 +232,7 @@ impl Driver {
         let mut wait = self.drain_wait.take();
         self.state.send_replace(ConnectionState::Reconnecting);
         loop {
-            if !self.config.reconnect || is_final(&reason) {
+            if !self.config.reconnect || (is_final(&reason) && !self.has_better()) {
                 let _ = self.ended.set(reason);
                 return None;
             }
@@ -224,11 +243,19 @@ impl Driver {
             }
             match dial(&self.config, self.resume_token.clone()).await {
                 Ok((connection, registered)) => {
-                    self.resumed(&registered);
+                    self.resumed(&connection, &registered);
                     return Some(connection);
                 }
                 Err(error) => reason = error,
             }
+        }
+    }
+
+    /// Whether another credential can be shown than the one that was refused.
+    fn has_better(&self) -> bool {
+        match (&self.config.presenter, &self.shown) {
+            (Some(presenter), Some(shown)) => presenter.is_outdated(shown),
+            _ => false,
         }
     }
 
@@ -249,7 +276,10 @@ impl Driver {
     }
 
     /// A new connection stands: subscribes again where the gateway has forgotten, and where it has not answered.
-    fn resumed(&mut self, registered: &proto::Registered) {
+    pub(super) fn resumed(&mut self, connection: &Connection, registered: &proto::Registered) {
+        self.shown = connection.shown;
+        self.drain_wait = None;
+        self.succession = Succession::new(&self.config, connection.shown);
         self.epoch = Epoch(self.epoch.0 + 1);
         self.connected_at = Instant::now();
         self.resume_token = registered.resume_token.clone();
@@ -398,7 +428,7 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, message: proto::GatewayMessage) {
+    pub(super) fn hear(&mut self, message: proto::GatewayMessage) {
         let Some(body) = message.body else { return };
         match body {
             Heard::Ack(ack) => self.tables.on_ack(ack),
@@ -528,7 +558,7 @@ impl Driver {
     }
 
     /// Hands over what blocked; what blocks again stays.
-    fn unblock(&mut self) {
+    pub(super) fn unblock(&mut self) {
         while let Some((state, notification)) = self.blocked.pop_front() {
             if let Some(notification) = state.push(notification) {
                 return self.blocked.push_front((state, notification));
@@ -537,28 +567,26 @@ impl Driver {
     }
 }
 
-fn message(body: Said) -> proto::AgentMessage {
+pub(super) fn message(body: Said) -> proto::AgentMessage {
     proto::AgentMessage { body: Some(body) }
 }
 
 /// Completes when the first of the blocked has room. Never polled without one.
-async fn room(blocked: &VecDeque<(Arc<SubscriptionState>, Notification)>) {
+pub(super) async fn room(blocked: &VecDeque<(Arc<SubscriptionState>, Notification)>) {
     if let Some((state, _)) = blocked.front() {
         std::future::poll_fn(|context| state.poll_room(context)).await;
     }
 }
 
-/// Whether trying again is of no use. A name in use is: the gateway may not have noticed yet that the old connection is gone.
+/// Whether trying again is of no use, with the same credential. A name in use is: the gateway may not have noticed yet that the old connection is gone.
 fn is_final(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Configuration { .. }
-            | Error::Refused {
-                code: Code::Unauthenticated
-                    | Code::PermissionDenied
-                    | Code::InvalidArgument
-                    | Code::Unsupported,
-                ..
-            }
-    )
+    match error {
+        Error::Configuration { .. } => true,
+        Error::Credential(error) => !error.retryable(),
+        Error::Refused { code, .. } => matches!(
+            code,
+            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unsupported
+        ),
+        _ => false,
+    }
 }

@@ -1,39 +1,80 @@
-//! Who a connection's peer has proved to be.
+//! Who calls.
 
-use std::sync::Arc;
+use ringgate_gateway::{EventKind, SecurityEvent};
+use ringgate_grpc::{Code, Request, Status};
+use ringgate_policy::{Identity, Rejection};
 
-use ringgate_grpc::{Code, Status};
-use ringgate_policy::Identity;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
+use crate::rules::Rules;
 use crate::shard::Peer;
 
-/// The identity that the peer's verified certificate gives it, or none.
+/// How a token is presented (RFC 9449 section 7.1).
+const SCHEME: &[u8] = b"dpop ";
+
+/// What is known of a caller before it says anything.
+pub(super) struct Caller {
+    pub(super) identity: Identity,
+    /// The call that a token's proof in Register must be made for; empty where none is looked at.
+    pub(super) proof_uri: String,
+}
+
+/// Who makes a call: by the certificate of its connection, or else by the token and proof in its headers, or nobody yet.
 ///
 /// # Errors
-/// The status to refuse the call with: the certificate cannot be read.
-pub(super) fn of(peer: &Peer) -> Result<Identity, Status> {
-    let Some(der) = &peer.certificate else {
-        return Ok(Identity::Declared);
+/// What is wrong with what it shows.
+pub(super) fn of(
+    peer: &Peer,
+    request: &Request,
+    rules: &Rules,
+    unix_seconds: i64,
+) -> Result<Caller, Rejection> {
+    let known = |identity| Caller {
+        identity,
+        proof_uri: String::new(),
     };
-    let unreadable = || {
-        Status::new(
-            Code::Unauthenticated,
-            "the client certificate cannot be read; show an X.509 version 3 certificate",
-        )
+    if let Some(chain) = &peer.certificate {
+        return rules.certified(chain, unix_seconds).map(known);
+    }
+    if !rules.is_strict() {
+        return Ok(known(Identity::Declared));
+    }
+    let authority = request
+        .authority()
+        .map(String::from_utf8_lossy)
+        .unwrap_or_default();
+    let uri = rules.proof_uri(&authority, request.path());
+    let Some(token) = request.headers().get(b"authorization") else {
+        return Ok(Caller {
+            identity: Identity::Declared,
+            proof_uri: uri.unwrap_or_default(),
+        });
     };
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable())?;
-    let names = certificate.subject_alternative_name().map_err(|_| unreadable())?;
-    let uris: Vec<String> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        })
-        .collect();
-    Ok(Identity::Certificate {
-        der: Arc::from(&der[..]),
-        uris: Arc::from(uris),
-    })
+    let uri = uri.ok_or_else(|| Rejection {
+        code: "PROOF_MISMATCH",
+        reason: format!(
+            "this node is not known as {authority:?}; call it by a name in its `hosts`, and make the proof for that"
+        ),
+    })?;
+    let (scheme, token) = token.split_at_checked(SCHEME.len()).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Err(Rejection {
+            code: "TOKEN_MALFORMED",
+            reason: "authorization must be `DPoP <token>`, with the proof in `dpop`".to_owned(),
+        });
+    }
+    let proof = request.headers().get(b"dpop").unwrap_or_default();
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let identity = rules.token(text(token).trim(), text(proof), &uri, unix_seconds)?;
+    Ok(known(identity))
+}
+
+/// How a caller that is refused is told, and the operator.
+pub(super) fn refused(rejection: &Rejection, peer: &Peer) -> (Status, SecurityEvent) {
+    let text = format!("{}: {}", rejection.code, rejection.reason);
+    let event = SecurityEvent {
+        kind: EventKind::Unauthenticated,
+        identity: String::new(),
+        address: peer.address.to_string(),
+        detail: format!("opening a stream: {text}"),
+    };
+    (Status::new(Code::Unauthenticated, text), event)
 }

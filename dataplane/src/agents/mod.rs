@@ -2,7 +2,10 @@
 
 mod identity;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,9 +14,12 @@ use ringgate_gateway::{
     GatewayConfig, Now as GatewayNow, PeerInfo, SessionId, code, outgoing::Dialect,
 };
 use ringgate_grpc::{Code, Request, Status};
+use ringgate_identity::ReplayCache;
 use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
 use serde_json::{Value, json};
 
+use crate::observe::{Observation, Order, Reporter};
+use crate::rules::{Enforcer, Rules};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 
 /// Full name of the native service.
@@ -34,6 +40,23 @@ pub struct Agents {
     resumed: VecDeque<SessionId>,
     ended: VecDeque<SessionId>,
     now: GatewayNow,
+    rules: Arc<Rules>,
+    /// Proofs of bearer tokens that this core has seen.
+    replays: Rc<RefCell<ReplayCache>>,
+    reporter: Reporter,
+}
+
+/// What one core's agents are made from.
+#[derive(Debug, Clone)]
+pub struct AgentsConfig {
+    /// Name of the node, told to agents.
+    pub node: String,
+    /// Secret random number, the same on all cores.
+    pub seed: u64,
+    /// What holds at the start.
+    pub rules: Arc<Rules>,
+    /// Who is told what the operator shall know.
+    pub reporter: Reporter,
 }
 
 /// A session with a stream.
@@ -47,10 +70,26 @@ struct Open {
 }
 
 impl Agents {
-    /// The agents of the core that `config` names. Made on that core.
-    pub fn new(config: GatewayConfig) -> Agents {
+    /// The agents of one core of `cores`. Made on that core.
+    pub fn new(config: AgentsConfig, core: usize, cores: usize) -> Agents {
+        let AgentsConfig {
+            node,
+            seed,
+            rules,
+            reporter,
+        } = config;
+        let replays = Rc::new(RefCell::new(ReplayCache::default()));
+        let gateway = Gateway::new(GatewayConfig {
+            node,
+            core: CoreId(core as u16),
+            cores: cores as u16,
+            limits: rules.limits,
+            seed,
+            token: Box::new(random),
+            authority: Box::new(Enforcer::new(rules.clone(), replays.clone())),
+        });
         Agents {
-            gateway: Gateway::new(config),
+            gateway,
             encoder: AgpEncoder::new(ArenaConfig::default()),
             calls: Vec::new(),
             outbound: VecDeque::new(),
@@ -60,6 +99,9 @@ impl Agents {
                 mono: Instant::now(),
                 unix_nanos: 0,
             },
+            rules,
+            replays,
+            reporter: reporter.of_core(core),
         }
     }
 
@@ -88,6 +130,9 @@ impl Agents {
                         self.ended.push_back(session);
                     }
                 }
+                Effect::Security(event) => self.reporter.security(*event, self.now.unix_nanos),
+                Effect::Present(agent) => self.reporter.presence(Observation::Present(agent)),
+                Effect::Absent(name) => self.reporter.presence(Observation::Absent(name.to_string())),
             }
         }
     }
@@ -119,14 +164,20 @@ impl Service for Agents {
         if (request.service(), request.method()) != (AGP_SERVICE, AGP_METHOD) {
             return Answer::Refuse(request.unimplemented());
         }
-        let identity = match identity::of(peer) {
-            Ok(identity) => identity,
-            Err(status) => return Answer::Refuse(status),
+        let seconds = (now.unix_nanos / 1_000_000_000) as i64;
+        let caller = match identity::of(peer, request, &self.rules, seconds) {
+            Ok(caller) => caller,
+            Err(rejection) => {
+                let (status, event) = identity::refused(&rejection, peer);
+                self.reporter.security(event, now.unix_nanos);
+                return Answer::Refuse(status);
+            }
         };
         let info = PeerInfo {
             dialect: Dialect::Agp,
             address: peer.address.to_string(),
-            identity,
+            identity: caller.identity,
+            proof_uri: caller.proof_uri,
             connection: u64::from(call.connection),
         };
         let now = self.at(now);
@@ -293,6 +344,24 @@ impl Service for Agents {
         self.effects();
     }
 
+    fn obey(&mut self, order: Order, now: &Now) {
+        let now = self.at(now);
+        match order {
+            Order::Rules(rules, done) => {
+                let authority = Enforcer::new(rules.clone(), self.replays.clone());
+                self.gateway.set_limits(rules.limits);
+                self.gateway.reauthorise(Box::new(authority), &now);
+                self.rules = rules;
+                // Who waits for this has room for every core.
+                let _ = done.try_send(());
+            }
+            Order::Presence => {
+                let all = self.gateway.own_agents().collect();
+                self.reporter.presence(Observation::All(all));
+            }
+        }
+    }
+
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let stats = self.gateway.stats();
         let [oldest, newest, latest, disconnect, block] = stats.dropped;
@@ -362,6 +431,16 @@ impl Service for Agents {
         });
         sessions.collect()
     }
+}
+
+/// Random numbers that nobody can guess.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .expect("the system's random source works; without it no secret is one");
+    bytes
 }
 
 /// How a gRPC client sees the end of a session.

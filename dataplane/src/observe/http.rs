@@ -1,5 +1,6 @@
 //! Health, metrics and statistics over HTTP/1.1, served by the service thread.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::inbox::{Command, CommandSender};
+use super::link_status::LinkStatus;
+use super::observation::SecurityCounts;
 use super::report::CoreReport;
 
 /// Connections served at once. Scrapers and people come one by one.
@@ -42,15 +45,24 @@ pub struct Observer {
     node: String,
     cores: Vec<CommandSender>,
     draining: AtomicBool,
+    security: Arc<SecurityCounts>,
+    link: Option<Arc<LinkStatus>>,
 }
 
 impl Observer {
-    /// An observer of `cores`.
-    pub fn new(node: String, cores: Vec<CommandSender>) -> Observer {
+    /// An observer of `cores`, of their security events, and of the link to a control process where there is one.
+    pub fn new(
+        node: String,
+        cores: Vec<CommandSender>,
+        security: Arc<SecurityCounts>,
+        link: Option<Arc<LinkStatus>>,
+    ) -> Observer {
         Observer {
             node,
             cores,
             draining: AtomicBool::new(false),
+            security,
+            link,
         }
     }
 
@@ -75,13 +87,14 @@ impl Observer {
         reports
     }
 
+    /// All counts, summed over the cores. Blocks for the time the cores take.
+    pub fn totals(&self) -> BTreeMap<&'static str, u64> {
+        totals(&self.reports())
+    }
+
     fn stats(&self) -> Value {
         let reports = self.reports();
-        let mut total = Map::new();
-        for (name, count) in reports.iter().flat_map(|report| &report.counts) {
-            let sum = total.get(*name).and_then(Value::as_u64).unwrap_or(0) + count;
-            total.insert((*name).to_owned(), sum.into());
-        }
+        let total = totals(&reports);
         let cores: Vec<Value> = reports
             .iter()
             .map(|report| {
@@ -101,6 +114,9 @@ impl Observer {
             "total": total,
             "cores": cores,
             "sessions": sessions,
+            "security_events": self.security.kinds().map(|(kind, count)| (kind.code(), count)).collect::<BTreeMap<_, _>>(),
+            "security_events_lost": self.security.lost(),
+            "control": self.link.as_ref().map(|link| link.to_json()),
         })
     }
 
@@ -117,7 +133,29 @@ impl Observer {
                 }
             }
         }
+        self.node_metrics(&mut text);
         text
+    }
+
+    /// Those of the node as a whole. `kind` is of a closed list.
+    fn node_metrics(&self, text: &mut String) {
+        let _ = writeln!(text, "# TYPE ringgate_security_events_total counter");
+        for (kind, count) in self.security.kinds() {
+            let _ = writeln!(text, "ringgate_security_events_total{{kind=\"{kind}\"}} {count}");
+        }
+        let lost = self.security.lost();
+        let _ = writeln!(
+            text,
+            "# TYPE ringgate_security_events_lost_total counter\nringgate_security_events_lost_total {lost}"
+        );
+        if let Some(link) = &self.link {
+            let (attached, version) = (u8::from(link.is_attached()), link.version());
+            let _ = writeln!(
+                text,
+                "# TYPE ringgate_control_attached gauge\nringgate_control_attached {attached}\n\
+                 # TYPE ringgate_control_version gauge\nringgate_control_version {version}"
+            );
+        }
     }
 
     fn answer(&self, method: &Method, path: &str) -> (StatusCode, &'static str, String) {
@@ -155,6 +193,14 @@ impl Observer {
             ),
         }
     }
+}
+
+fn totals(reports: &[CoreReport]) -> BTreeMap<&'static str, u64> {
+    let mut totals = BTreeMap::new();
+    for (name, count) in reports.iter().flat_map(|report| &report.counts) {
+        *totals.entry(*name).or_default() += count;
+    }
+    totals
 }
 
 /// Serves `observer` on `address` until the task is dropped.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::report::CoreReport;
 use crate::mesh::Alarm;
+use crate::rules::Rules;
 
 /// Something for a core to do.
 #[derive(Debug)]
@@ -15,6 +16,17 @@ pub enum Command {
     Report(SyncSender<CoreReport>),
     /// Take no new connections, tell agents to leave, and end when they have or when this time is over.
     Drain(Duration),
+    /// Something for the service of the core.
+    Order(Order),
+}
+
+/// Something for the service of a core to do.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Decide by these rules from now on. The sender is told when they are in force.
+    Rules(Arc<Rules>, tokio::sync::mpsc::Sender<()>),
+    /// Report all agents of this core.
+    Presence,
 }
 
 /// A core's end.

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::config::ConfigError;
+use crate::control::ControlError;
+use crate::front::FrontError;
 use crate::observe::HttpError;
+use crate::rules::LocalError;
 use crate::tls;
 
 /// A node does not start, or has failed. The message says what to do.
@@ -55,6 +58,15 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] tls::Error),
+    /// The rules of a node without a control process cannot be read.
+    #[error(transparent)]
+    Rules(#[from] LocalError),
+    /// The node cannot be attached to its control process.
+    #[error("control process: {0}")]
+    Control(#[from] ControlError),
+    /// A dialect cannot be set up.
+    #[error(transparent)]
+    Front(#[from] FrontError),
     /// A ring failed.
     #[error(transparent)]
     Ring(#[from] ringgate_uring::Error),

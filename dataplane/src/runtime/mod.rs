@@ -1,7 +1,9 @@
-//! A node from start to end: checks, listeners, one executor for each core, signals, drain.
+//! A node from start to end: checks, listeners, one executor for each core ([`Node`]); rules, the link to the control process,
+//! the operator's endpoint, signals, drain ([`run`]).
 
 mod cores;
 mod error;
+mod gateway;
 mod listen;
 
 use std::net::{SocketAddr, TcpListener};
@@ -9,19 +11,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use ringgate_gateway::{CoreId, GatewayConfig};
-use ringgate_policy::Development;
 use ringgate_uring::{Finding, Ring, Severity, preflight, raise_open_files};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use error::StartError;
+pub use gateway::run;
 
-use crate::agents::{AGP_SERVICE, Agents};
 use crate::config::Config;
 use crate::mesh::{Port, mesh};
-use crate::observe::{Command, CommandSender, Inbox, Observer, inbox, serve};
+use crate::observe::{Command, CommandSender, Inbox, inbox};
 use crate::shard::{Service, Shard, ShardConfig};
-use crate::tls;
+use crate::tls::{self, Clients, FileCertificate};
 
 /// Memory that glommio registers for file I/O on each core, of which this node does little.
 const GLOMMIO_IO_BYTES: usize = 256 * 1024;
@@ -48,11 +47,23 @@ impl Node {
         services: Vec<&'static str>,
         service: impl Fn(usize, usize) -> S + Clone + Send + 'static,
     ) -> Result<Node, StartError> {
+        Node::start_with(config, tls_by_files(config)?, services, service)
+    }
+
+    /// As [`start`](Node::start), with this TLS in place of what the files of `config` say.
+    ///
+    /// # Errors
+    /// [`StartError`] with cause and remedy. Nothing runs then.
+    pub fn start_with<S: Service>(
+        config: &Config,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        services: Vec<&'static str>,
+        service: impl Fn(usize, usize) -> S + Clone + Send + 'static,
+    ) -> Result<Node, StartError> {
         // Where the limit cannot be raised, the check below tells.
         let _ = raise_open_files(OPEN_FILES_WANTED);
         let cpus = cores::choose(&config.cores)?;
         check_machine(config, cpus.len())?;
-        let tls = tls_config(config)?;
         let listeners = listen::on_each_core(config.listen, cpus.len())?;
         let address = listen::local_address(&listeners)?;
         let shard = ShardConfig {
@@ -207,100 +218,24 @@ fn check_machine(config: &Config, cores: usize) -> Result<(), StartError> {
     }
 }
 
-fn tls_config(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
-    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
+/// The TLS of a listener whose certificate and clients are said by files, by the rules of the web.
+fn tls_by_files(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, StartError> {
+    let (Some(chain), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
         return Ok(None);
     };
-    let files = tls::Files {
-        certificate: certificate.clone(),
-        key: key.clone(),
-        client_ca: config.tls_client_ca.clone(),
-        client_certificate_required: config.tls_client_required,
-    };
-    Ok(Some(tls::server_config(&files)?))
+    let certificate = FileCertificate::read(chain.clone(), key.clone())?;
+    Ok(Some(tls::server_config(
+        Arc::new(certificate),
+        clients_by_the_web(config),
+    )?))
 }
 
-/// Random numbers that nobody can guess.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .expect("the system's random source works; without it no secret is one");
-    bytes
-}
-
-/// Runs a gateway until it is told to stop.
-///
-/// # Errors
-/// [`StartError`] with cause and remedy.
-pub fn run(config: &Config) -> Result<(), StartError> {
-    config.check()?;
-    let seed = u64::from_le_bytes(random());
-    let (name, limits) = (config.node.clone(), config.limits);
-    let node = Node::start(config, vec![AGP_SERVICE], move |core, cores| {
-        Agents::new(GatewayConfig {
-            node: name.clone(),
-            core: CoreId(core as u16),
-            cores: cores as u16,
-            limits,
-            seed,
-            token: Box::new(random),
-            authority: Box::new(Development),
-        })
-    })?;
-    let service = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| StartError::ServiceThread(error.to_string()))?;
-    service.block_on(attend(config, node))
-}
-
-/// Serves the operator, waits for the signal to stop, drains, and returns when all cores have ended.
-async fn attend(config: &Config, node: Node) -> Result<(), StartError> {
-    let service_error = |error: std::io::Error| StartError::ServiceThread(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(service_error)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(service_error)?;
-    let observer = Arc::new(Observer::new(config.node.clone(), node.commands()));
-    if let Some(address) = config.http {
-        serve(address, observer.clone()).await?;
-        tracing::info!(%address, "metrics, health and statistics");
+fn clients_by_the_web(config: &Config) -> Clients {
+    match &config.tls_client_ca {
+        None => Clients::Anybody,
+        Some(path) => Clients::Authority {
+            path: path.clone(),
+            required: config.tls_client_required,
+        },
     }
-    announce(config, &node);
-    either(&mut terminate, &mut interrupt).await;
-    tracing::info!(patience = ?config.drain, "draining; a second signal ends at once");
-    observer.set_draining();
-    node.drain(config.drain);
-    let over = tokio::task::spawn_blocking(move || node.join());
-    tokio::select! {
-        result = over => result.unwrap_or_else(|panic| Err(StartError::Ended(panic.to_string()))),
-        () = either(&mut terminate, &mut interrupt) => {
-            tracing::warn!("second signal: ending at once");
-            std::process::exit(1)
-        }
-    }
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
-}
-
-fn announce(config: &Config, node: &Node) {
-    use crate::config::Profile;
-    let how = if config.tls_certificate.is_some() {
-        "TLS 1.3"
-    } else {
-        "plaintext"
-    };
-    tracing::info!(address = %node.address, cpus = ?node.cpus, how, "listening");
-    if config.profile == Profile::Development {
-        tracing::warn!(
-            "profile `development`: agents are believed their names and may send anything to anyone. For trying things out on this \
-             machine only"
-        );
-    }
-    println!("ringgate-dataplane ready on {}", node.address);
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use ringgate_grpc::{Deframer, Encoding, Status, response};
+use ringgate_grpc::{Deframer, Encoding, Oversize, Status, response};
 use ringgate_http2::{HeaderList, StreamKey};
 
 use super::service::{Flow, Handler, Now, Service, StreamTag};
@@ -90,6 +90,11 @@ impl Call {
         }
     }
 
+    /// Says what becomes of messages over the limit.
+    pub(crate) fn set_oversize(&mut self, oversize: Oversize) {
+        self.deframer.set_oversize(oversize);
+    }
+
     /// Takes body bytes, or holds them while the call is paused (or `hold` is set, because the core is congested).
     pub(crate) fn data<S: Service>(
         &mut self,
@@ -134,7 +139,15 @@ impl Call {
         }
         loop {
             match self.deframer.next(payload) {
-                Ok(None) => return None,
+                Ok(None) => {
+                    let skipped = self.deframer.take_skipped();
+                    if let Kind::Stream(tag) = self.kind
+                        && skipped > 0
+                    {
+                        service.skipped(tag, skipped);
+                    }
+                    return None;
+                }
                 Ok(Some(message)) => match &mut self.kind {
                     Kind::Stream(tag) => {
                         if service.message(*tag, message.payload, now) == Flow::Pause {

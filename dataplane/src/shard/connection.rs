@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ringgate_grpc::request::Reply;
-use ringgate_grpc::{Code, Encoding, Request, Status, response};
+use ringgate_grpc::{Code, Encoding, Oversize, Request, Status, response};
 use ringgate_http2::{ErrorCode, Event, Header, HeaderList, StreamKey};
 use ringgate_uring::{SendBuffer, SocketId};
 
 use super::builtin::{self, Builtin};
 use super::call::{Call, Kind, Taken, Wait};
+use super::frames::Frames;
 use super::service::{Answer, CallId, Closing, Now, Peer, Service};
 use crate::tls;
 
@@ -32,6 +33,8 @@ pub(crate) struct Context<'a, S: Service> {
     pub(crate) send_bytes_max: usize,
     /// Memory that the input of one connection's calls may hold.
     pub(crate) input_bytes_max: usize,
+    /// DATA frames that other connections send in this turn too.
+    pub(crate) frames: &'a mut Frames,
     /// Calls with a deadline, told to the shard.
     pub(crate) deadlines: &'a mut Vec<(Instant, CallId)>,
 }
@@ -80,6 +83,10 @@ pub(crate) struct Connection {
     input_bytes: usize,
     /// Since when a send has been in flight.
     pub(crate) sending_since: Option<Instant>,
+    /// What arrives must be acknowledged at once; see [`Service::wants_quickack`].
+    wants_quickack: bool,
+    /// In the shard's list of connections to acknowledge.
+    quickack_listed: bool,
 }
 
 impl Connection {
@@ -102,6 +109,8 @@ impl Connection {
             leave_by: None,
             input_bytes: 0,
             sending_since: None,
+            wants_quickack: false,
+            quickack_listed: false,
         }
     }
 
@@ -285,7 +294,10 @@ impl Connection {
         let mut headers = response::headers(Encoding::Identity);
         let kind = match answer {
             Answer::Refuse(status) => return (None, response::trailers_only(&status)),
-            Answer::Stream(tag) => Kind::Stream(tag),
+            Answer::Stream(tag) => {
+                self.wants_quickack |= cx.service.wants_quickack(tag);
+                Kind::Stream(tag)
+            }
             Answer::Handler(mut handler) => {
                 if handler.compresses() {
                     headers = response::headers(Encoding::Gzip);
@@ -301,16 +313,13 @@ impl Connection {
                 }
             }
         };
-        (
-            Some(Call::new(
-                key,
-                kind,
-                message_bytes_max,
-                request.encoding,
-                deadline,
-            )),
-            headers,
-        )
+        let oversize = match kind {
+            Kind::Stream(tag) => cx.service.oversize(tag),
+            _ => Oversize::Fail,
+        };
+        let mut call = Call::new(key, kind, message_bytes_max, request.encoding, deadline);
+        call.set_oversize(oversize);
+        (Some(call), headers)
     }
 
     fn call_id(&self, key: StreamKey) -> CallId {
@@ -496,6 +505,16 @@ impl Connection {
         }
     }
 
+    /// Whether the shard must list the connection among those whose input is acknowledged at the end of the turn.
+    pub(crate) fn list_for_quickack(&mut self) -> bool {
+        self.wants_quickack && !std::mem::replace(&mut self.quickack_listed, true)
+    }
+
+    /// The shard has acknowledged what arrived.
+    pub(crate) fn quickack_done(&mut self) {
+        self.quickack_listed = false;
+    }
+
     /// Whether calls wait to be flushed.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -614,8 +633,19 @@ impl Connection {
                 break;
             }
             let end_stream = call.ends_with_body();
-            buffer.copy(&self.http2.data(key, len, end_stream));
-            pieces.into_iter().for_each(|piece| buffer.share(piece));
+            let head = self.http2.data(key, len, end_stream);
+            match &pieces[..] {
+                [body]
+                    if buffer.shares()
+                        && let Some(frame) = cx.frames.shared(head, body) =>
+                {
+                    buffer.share_hot(frame)
+                }
+                _ => {
+                    buffer.copy(&head);
+                    pieces.into_iter().for_each(|piece| buffer.share(piece));
+                }
+            }
             if end_stream {
                 return self.call_done(key, cx);
             }
@@ -665,6 +695,10 @@ fn send_headers(
 pub(crate) trait Gather {
     fn copy(&mut self, bytes: &[u8]);
     fn share(&mut self, bytes: Bytes);
+    /// Bytes that other connections send too.
+    fn share_hot(&mut self, bytes: Bytes);
+    /// Whether what is shared stays shared.
+    fn shares(&self) -> bool;
     fn len(&self) -> usize;
     fn is_full(&self) -> bool;
 }
@@ -676,6 +710,14 @@ impl Gather for SendBuffer {
 
     fn share(&mut self, bytes: Bytes) {
         self.share(bytes);
+    }
+
+    fn share_hot(&mut self, bytes: Bytes) {
+        self.share_hot(bytes);
+    }
+
+    fn shares(&self) -> bool {
+        true
     }
 
     fn len(&self) -> usize {
@@ -694,6 +736,14 @@ impl Gather for Vec<u8> {
 
     fn share(&mut self, bytes: Bytes) {
         self.extend_from_slice(&bytes);
+    }
+
+    fn share_hot(&mut self, bytes: Bytes) {
+        self.extend_from_slice(&bytes);
+    }
+
+    fn shares(&self) -> bool {
+        false
     }
 
     fn len(&self) -> usize {

@@ -19,6 +19,7 @@ mod call;
 mod clock;
 mod connection;
 mod deadlines;
+mod frames;
 mod service;
 mod spin;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use call::Wait;
 use clock::Clock;
 use connection::{Connection, Context, Then};
 use deadlines::Deadlines;
+use frames::Frames;
 use spin::Spin;
 
 /// Connections are looked at for timeouts a few at a time, so that twenty thousand of them hold up no turn for more than some
@@ -92,6 +94,7 @@ macro_rules! context {
             message_bytes_max: $shard.config.message_bytes_max,
             send_bytes_max: $shard.config.send_bytes_max,
             input_bytes_max: $shard.config.input_bytes_max,
+            frames: &mut $shard.frames,
             deadlines: &mut $shard.new_deadlines,
         }
     };
@@ -106,6 +109,13 @@ pub struct Shard<S: Service> {
     connections: Vec<Option<Box<Connection>>>,
     /// Connections with something to send.
     dirty: Vec<u32>,
+    /// DATA frames that several of them send.
+    frames: Frames,
+    /// Connections whose input of this turn is to be acknowledged at once.
+    quickacks: Vec<SocketId>,
+    /// How often the kernel was asked to, and how often it should have been but cannot.
+    quickacks_asked: u64,
+    quickacks_missing: u64,
     deadlines: Deadlines,
     new_deadlines: Vec<(Instant, CallId)>,
     port: Port<S::Message>,
@@ -147,6 +157,10 @@ impl<S: Service> Shard<S> {
             service,
             connections: Vec::new(),
             dirty: Vec::new(),
+            frames: Frames::default(),
+            quickacks: Vec::new(),
+            quickacks_asked: 0,
+            quickacks_missing: 0,
             deadlines: Deadlines::default(),
             new_deadlines: Vec::new(),
             port,
@@ -226,6 +240,7 @@ impl<S: Service> Shard<S> {
         self.service.turn_end(&self.now);
         self.tell_other_cores();
         self.flush_connections();
+        self.acknowledge();
         self.counters.turns += 1;
         self.ring.submit()?;
         Ok(true)
@@ -244,6 +259,9 @@ impl<S: Service> Shard<S> {
                     if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
                         let mut cx = context!(self);
                         connection.received(bytes, &mut cx);
+                        if connection.list_for_quickack() {
+                            self.quickacks.push(received.socket);
+                        }
                         if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
                             self.dirty.push(index as u32);
                         }
@@ -411,6 +429,22 @@ impl<S: Service> Shard<S> {
         // What listed itself while others were flushed waits for the next turn.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
+        self.frames.clear();
+    }
+
+    /// Acknowledges what arrived from clients that wait for it. After the sends, which carry the acknowledgement where there are any.
+    fn acknowledge(&mut self) {
+        for socket in self.quickacks.drain(..) {
+            if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::as_mut) {
+                connection.quickack_done();
+            }
+            if self.ring.can_quickack() {
+                self.ring.quickack(socket);
+                self.quickacks_asked += 1;
+            } else {
+                self.quickacks_missing += 1;
+            }
+        }
     }
 
     fn flush(&mut self, index: usize) {
@@ -530,6 +564,7 @@ impl<S: Service> Shard<S> {
                     let _ = reply.try_send(self.report());
                 }
                 Command::Drain(patience) => self.drain(patience),
+                Command::Order(order) => self.service.obey(order, &self.now),
             }
         }
         worked
@@ -538,6 +573,8 @@ impl<S: Service> Shard<S> {
     fn report(&self) -> CoreReport {
         let mut counts = self.counters.counts();
         counts.push(("connections", u64::from(self.ring.sockets_open())));
+        counts.push(("quickacks", self.quickacks_asked));
+        counts.push(("quickacks_missing", self.quickacks_missing));
         counts.extend(self.service.counts());
         CoreReport {
             core: self.port.core(),

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringgate_grpc::{Message, Request, Status};
+use ringgate_grpc::{Message, Oversize, Request, Status};
+
+use crate::observe::Order;
+use crate::tls::Chain;
 
 /// A moment, read once per loop turn.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +38,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
-    /// The client's verified certificate (DER), where it showed one.
-    pub certificate: Option<Bytes>,
+    /// The client's verified certificate chain, where it showed one.
+    pub certificate: Option<Chain>,
 }
 
 /// How a call is answered.
@@ -78,6 +81,25 @@ pub trait Service: 'static {
 
     /// A call begins.
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
+
+    /// Whether the client of a stream runs with Nagle's algorithm on, so that what it sends must be acknowledged at once: otherwise its
+    /// next small message waits for the acknowledgement that the kernel delays by up to 40 ms. Asked once, when the stream begins; it
+    /// then holds for the whole connection.
+    fn wants_quickack(&self, stream: StreamTag) -> bool {
+        let _ = stream;
+        false
+    }
+
+    /// What becomes of a message on a stream that is larger than the node takes. Asked once, when the stream begins.
+    fn oversize(&self, stream: StreamTag) -> Oversize {
+        let _ = stream;
+        Oversize::Fail
+    }
+
+    /// Messages on a stream were thrown away, as [`oversize`](Service::oversize) said.
+    fn skipped(&mut self, stream: StreamTag, messages: u32) {
+        let _ = (stream, messages);
+    }
 
     /// A message arrived on a stream.
     fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
@@ -169,6 +191,11 @@ pub trait Service: 'static {
     /// The node is about to stop: tells everyone.
     fn drain(&mut self, deadline: Duration, now: &Now) {
         let _ = (deadline, now);
+    }
+
+    /// Carries out what the service thread wants of the service.
+    fn obey(&mut self, order: Order, now: &Now) {
+        let _ = (order, now);
     }
 
     /// Counts for the operator.

@@ -2,6 +2,8 @@
 
 mod server;
 mod session;
+mod watch;
 
-pub use server::{Error, Files, server_config};
+pub use server::{Clients, Error, FileCertificate, certificates, server_config};
+pub use session::Chain;
 pub(crate) use session::{Input, Session};

@@ -3,14 +3,17 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ringgate_uring::SendBuffer;
+use rustls::pki_types::CertificateDer;
 use rustls::{ServerConfig, ServerConnection};
 
 /// Plaintext memory kept from one flush to the next.
 const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
 /// Plaintext read at once: one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
+
+/// A certificate chain as a client presents it, leaf first.
+pub type Chain = Arc<[CertificateDer<'static>]>;
 
 /// A server's side of one TLS connection.
 pub(crate) struct Session {
@@ -49,14 +52,14 @@ impl Session {
         self.rustls.wants_write()
     }
 
-    /// Takes bytes from the socket and gives plaintext on, with the client's certificate (verified, DER) where it showed one.
+    /// Takes bytes from the socket and gives plaintext on, with the client's certificates (verified) where it showed any.
     ///
     /// # Errors
     /// The handshake or a record failed; the alert that says so is ready to be written.
     pub(crate) fn receive(
         &mut self,
         mut bytes: &[u8],
-        mut plaintext: impl FnMut(&[u8], Option<Bytes>),
+        mut plaintext: impl FnMut(&[u8], Option<Chain>),
     ) -> Result<Input, rustls::Error> {
         let mut record = [0; RECORD_BYTES];
         let mut input = Input::More;
@@ -86,9 +89,8 @@ impl Session {
         Ok(input)
     }
 
-    fn certificate(&self) -> Option<Bytes> {
-        let leaf = self.rustls.peer_certificates()?.first()?;
-        Some(Bytes::copy_from_slice(leaf))
+    fn certificate(&self) -> Option<Chain> {
+        self.rustls.peer_certificates().map(Chain::from)
     }
 
     /// Memory to gather plaintext in, to be given to [`encrypt`](Session::encrypt).

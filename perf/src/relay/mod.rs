@@ -4,6 +4,7 @@
 //! is sent to all who get that channel. There is no framing, no routing, no limit per subscriber but one that ends it.
 
 mod epoll;
+mod tonic;
 mod uring;
 
 use std::convert::Infallible;
@@ -22,6 +23,9 @@ pub enum Mode {
     Epoll,
     /// The gateway's own ring: multishot receive, all sends of a turn in one system call.
     Uring,
+    /// No raw relay, but the usual way to write one: gRPC by tonic, for reference. It speaks the native protocol's publish and
+    /// subscribe, and sleeps when it has nothing to do.
+    Tonic,
 }
 
 /// What a relay is told.
@@ -53,6 +57,7 @@ pub fn run(config: &Config) -> Result<Infallible, Error> {
     match config.mode {
         Mode::Epoll => epoll::run(listener, config.spin),
         Mode::Uring => uring::run(listener, config.spin, &config.ring),
+        Mode::Tonic => tonic::run(listener),
     }
 }
 

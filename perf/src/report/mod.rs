@@ -9,6 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::compare::Reference;
 use crate::machine;
 use crate::work::Outcome;
 
@@ -27,6 +28,22 @@ pub struct Report {
     pub results: Vec<Summary>,
     /// What could not be measured, and why.
     pub missing: Vec<String>,
+    /// What the table shows of it.
+    #[serde(skip)]
+    pub view: View,
+    /// What ratios were taken to.
+    #[serde(skip)]
+    pub reference: Reference,
+}
+
+/// Which columns a table has. JSON has all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum View {
+    /// The server's processor time for each message first, and some of the rest.
+    #[default]
+    Cost,
+    /// Percentiles of latency.
+    Latency,
 }
 
 impl Report {
@@ -38,6 +55,8 @@ impl Report {
             command: command.join(" "),
             results,
             missing,
+            view: View::default(),
+            reference: Reference::default(),
         }
     }
 }
@@ -53,8 +72,12 @@ pub struct Summary {
     pub runs: usize,
     /// The server's processor time for each message that arrived, nanoseconds.
     pub cpu_ns_per_message: Option<Spread>,
-    /// The same, divided by the limit's in the same repetition.
-    pub cpu_to_limit: Option<Spread>,
+    /// The same, divided by the limit's, or what else it was compared with, in the same repetition.
+    pub cpu_ratio: Option<Spread>,
+    /// The median latency, divided in the same way.
+    pub p50_ratio: Option<Spread>,
+    /// The 99th percentile, divided in the same way.
+    pub p99_ratio: Option<Spread>,
     /// Messages that arrived in each second.
     pub per_second: Spread,
     /// Latency over all runs, microseconds.
@@ -63,6 +86,10 @@ pub struct Summary {
     pub busy: Option<Spread>,
     /// Share of the measured time in which the load waited for its core because others used it.
     pub load_waited: Spread,
+    /// The most by which the load was late for its own schedule in any of the runs (open loop), milliseconds.
+    pub load_late_ms: f64,
+    /// Whether that was too much, so that what was lost or late is the load's doing and not the server's.
+    pub load_starved: bool,
     /// Resident memory of the server at the end, bytes; the largest of the runs.
     pub rss_bytes: Option<u64>,
     /// Messages that never arrived or that the server said it dropped.
@@ -88,12 +115,19 @@ impl Summary {
             server,
             runs: outcomes.len(),
             cpu_ns_per_message: Spread::of(outcomes.iter().filter_map(Outcome::cpu_ns_per_message)),
-            cpu_to_limit: None,
+            cpu_ratio: None,
+            p50_ratio: None,
+            p99_ratio: None,
             per_second: Spread::of(outcomes.iter().map(Outcome::per_second)).unwrap_or_default(),
             latency_us: Latency::of(&histogram),
             busy: Spread::of(outcomes.iter().filter_map(|run| Some(share(run.cpu?, run)))),
             load_waited: Spread::of(outcomes.iter().map(|run| share(run.load_waited, run)))
                 .unwrap_or_default(),
+            load_late_ms: outcomes
+                .iter()
+                .map(|run| run.load_late.as_secs_f64() * 1e3)
+                .fold(0.0, f64::max),
+            load_starved: outcomes.iter().any(Outcome::is_load_starved),
             rss_bytes: outcomes
                 .iter()
                 .filter_map(|run| Some(run.usage?.1.rss_bytes))

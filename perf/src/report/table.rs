@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Report, Spread, Summary};
+use super::{Latency, Report, Spread, Summary, View};
 
 /// Share of the time for which the load may wait for its core before the report warns: what timers and the kernel's own threads
 /// take of a quiet machine stays well below.
@@ -16,9 +16,14 @@ pub struct Table {
 
 impl Table {
     /// A table with these headings.
-    pub fn new(headings: &[&str]) -> Table {
+    pub fn new(headings: &[impl AsRef<str>]) -> Table {
         Table {
-            rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()],
+            rows: vec![
+                headings
+                    .iter()
+                    .map(|heading| heading.as_ref().to_owned())
+                    .collect(),
+            ],
         }
     }
 
@@ -58,22 +63,15 @@ impl fmt::Display for Table {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&[
-            "work",
-            "server",
-            "CPU ns/msg",
-            "[min – max]",
-            "× limit",
-            "msg/s",
-            "p50 µs",
-            "p99 µs",
-            "p99.9 µs",
-            "busy",
-            "RSS MiB",
-            "lost",
-        ]);
+        let headings: Vec<String> = self
+            .view
+            .headings()
+            .iter()
+            .map(|heading| heading.replace("limit", self.reference.name()))
+            .collect();
+        let mut table = Table::new(&headings);
         for summary in &self.results {
-            table.row(cells(summary));
+            table.row(self.view.cells(summary));
         }
         writeln!(f, "{}\n\n{table}", self.machine)?;
         for missing in &self.missing {
@@ -91,25 +89,124 @@ impl fmt::Display for Report {
                 waited * 100.0
             )?;
         }
+        for starved in self.results.iter().filter(|summary| summary.load_starved) {
+            writeln!(
+                f,
+                "LOAD STARVED: {}, {}: the load was kept from its core and came up to {:.0} ms late, reading nothing in that time; what \
+                 was lost or late is its doing, not the server's",
+                starved.work, starved.server, starved.load_late_ms
+            )?;
+        }
         let runs = self.results.iter().map(|summary| summary.runs).min().unwrap_or(0);
-        writeln!(
-            f,
-            "medians of {runs} runs; CPU is the server's, of all its threads, for each message that arrived"
-        )?;
+        match self.view {
+            View::Cost => writeln!(
+                f,
+                "medians of {runs} runs; CPU is the server's, of all its threads, for each message that arrived"
+            )?,
+            View::Latency => writeln!(
+                f,
+                "percentiles over {runs} runs; ratios are medians; in open loop (/s) latency counts from when a message was due"
+            )?,
+        }
         write!(f, "{}", self.command)
     }
 }
 
-fn cells(summary: &Summary) -> Vec<String> {
-    let number = |spread: Option<Spread>, digits: usize| {
-        spread.map_or("–".into(), |it| format!("{:.digits$}", it.median))
-    };
+impl View {
+    fn headings(self) -> [&'static str; 12] {
+        match self {
+            View::Cost => COST,
+            View::Latency => LATENCY,
+        }
+    }
+
+    fn cells(self, summary: &Summary) -> Vec<String> {
+        match self {
+            View::Cost => cost(summary),
+            View::Latency => latency(summary),
+        }
+    }
+}
+
+const COST: [&str; 12] = [
+    "work",
+    "server",
+    "CPU ns/msg",
+    "[min – max]",
+    "× limit",
+    "msg/s",
+    "p50 µs",
+    "p99 µs",
+    "p99.9 µs",
+    "busy",
+    "RSS MiB",
+    "lost",
+];
+
+const LATENCY: [&str; 12] = [
+    "work",
+    "server",
+    "p50 µs",
+    "p90 µs",
+    "p99 µs",
+    "p99.9 µs",
+    "max µs",
+    "p50 × limit",
+    "p99 × limit",
+    "msg/s",
+    "RSS MiB",
+    "lost",
+];
+
+fn number(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("–".into(), |it| format!("{:.digits$}", it.median))
+}
+
+fn mebibytes(bytes: Option<u64>) -> String {
+    bytes.map_or("–".into(), |it| {
+        format!("{:.1}", it as f64 / f64::from(1 << 20))
+    })
+}
+
+fn lost(summary: &Summary) -> String {
+    let mut text = summary.lost.to_string();
+    if summary.misordered > 0 {
+        text.push_str(&format!(", {} out of order", summary.misordered));
+    }
+    if summary.load_starved {
+        text.push_str(", load starved");
+    }
+    text
+}
+
+fn latency(summary: &Summary) -> Vec<String> {
+    let at = |micros: f64| format!("{micros:.1}");
+    let Latency {
+        p50,
+        p90,
+        p99,
+        p999,
+        max,
+    } = summary.latency_us;
+    vec![
+        summary.work.clone(),
+        summary.server.clone(),
+        at(p50),
+        at(p90),
+        at(p99),
+        at(p999),
+        at(max),
+        number(summary.p50_ratio, 2),
+        number(summary.p99_ratio, 2),
+        format!("{:.0}", summary.per_second.median),
+        mebibytes(summary.rss_bytes),
+        lost(summary),
+    ]
+}
+
+fn cost(summary: &Summary) -> Vec<String> {
     let range =
         |spread: Option<Spread>| spread.map_or("–".into(), |it| format!("{:.0} – {:.0}", it.min, it.max));
-    let lost = match summary.misordered {
-        0 => summary.lost.to_string(),
-        count => format!("{}, {count} out of order", summary.lost),
-    };
     vec![
         summary.work.clone(),
         summary.server.clone(),
@@ -122,7 +219,7 @@ fn cells(summary: &Summary) -> Vec<String> {
             },
         ),
         range(summary.cpu_ns_per_message),
-        number(summary.cpu_to_limit, 2),
+        number(summary.cpu_ratio, 2),
         format!("{:.0}", summary.per_second.median),
         format!("{:.1}", summary.latency_us.p50),
         format!("{:.1}", summary.latency_us.p99),
@@ -130,10 +227,8 @@ fn cells(summary: &Summary) -> Vec<String> {
         summary
             .busy
             .map_or("–".into(), |it| format!("{:.0} %", it.median * 100.0)),
-        summary.rss_bytes.map_or("–".into(), |it| {
-            format!("{:.1}", it as f64 / f64::from(1 << 20))
-        }),
-        lost,
+        mebibytes(summary.rss_bytes),
+        lost(summary),
     ]
 }
 

@@ -67,6 +67,7 @@ pub(super) fn delivery_bytes(payload_bytes: usize) -> usize {
         run: 0,
         payload_bytes,
         mixed: false,
+        stalls: false,
     };
     put_bytes(16, agent_name(&plan).as_bytes(), &mut notify);
     put_number(17, 1 << 20, &mut notify);
@@ -251,15 +252,10 @@ fn read(kind: u32, body: &[u8]) -> Result<Option<Incoming>, WireError> {
 /// The sequence number in the payload, which is field `wanted`.
 #[inline]
 fn sequence(wanted: u32, body: &[u8]) -> Result<u64, WireError> {
-    let mut fields = Fields(body);
-    while let Some((number, value)) = fields.next()? {
-        if number == wanted
-            && let Value::Bytes(payload) = value
-        {
-            return sequence_of(payload).ok_or(WireError::Malformed("a payload that nobody published"));
-        }
+    match Fields(body).find(wanted)? {
+        Some(payload) => sequence_of(payload).ok_or(WireError::Malformed("a payload that nobody published")),
+        None => Err(WireError::Malformed("a message without a payload")),
     }
-    Err(WireError::Malformed("a message without a payload"))
 }
 
 /// Field `wanted`, a number; 0 where it is not there.
@@ -299,6 +295,7 @@ mod tests {
             run: 1,
             payload_bytes: 300,
             mixed: false,
+            stalls: false,
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Call {
     initial_window: i64,
     frame_bytes_max: usize,
     end: End,
+    pings: u32,
+    pongs: u32,
 }
 
 /// How far the end of the call has come.
@@ -87,6 +89,8 @@ impl Call {
             initial_window: WINDOW_DEFAULT,
             frame_bytes_max: FRAME_BYTES_DEFAULT,
             end: End::No,
+            pings: 0,
+            pongs: 0,
         }
     }
 
@@ -128,6 +132,9 @@ impl Call {
         }
         self.pending.drain(..self.pending_sent);
         self.pending_sent = 0;
+        if self.pending.is_empty() {
+            (0..std::mem::take(&mut self.pings)).for_each(|_| put_frame(kind::PING, 0, 0, &[0; 8], out));
+        }
         if self.end == End::Wanted && self.pending.is_empty() {
             put_frame(kind::DATA, flag::END_STREAM, STREAM, &[], out);
             self.end = End::Said;
@@ -140,6 +147,17 @@ impl Call {
             self.end = End::Wanted;
             self.flush(out);
         }
+    }
+
+    /// Asks for an answer (RFC 9113 section 6.7) once everything that is pending has left.
+    pub(super) fn ping(&mut self, out: &mut Vec<u8>) {
+        self.pings += 1;
+        self.flush(out);
+    }
+
+    /// How many answers have come since this was last asked.
+    pub(super) fn take_pongs(&mut self) -> u32 {
+        std::mem::take(&mut self.pongs)
     }
 
     /// Whether both sides have ended the call since this was last asked.
@@ -220,6 +238,7 @@ impl Call {
                 self.flush(out);
             }
             kind::PING if flags & flag::ACK == 0 => put_frame(kind::PING, flag::ACK, 0, &self.control, out),
+            kind::PING => self.pongs += 1,
             kind::WINDOW_UPDATE => {
                 let increment = i64::from(number(0)? & WINDOW_MAX);
                 let window = if stream == 0 {
@@ -387,6 +406,32 @@ mod tests {
         );
         receive(&mut call, &trailers, &mut out).unwrap();
         assert!(call.take_over());
+    }
+
+    #[test]
+    fn a_ping_goes_out_behind_what_is_pending() {
+        let mut call = Call::new();
+        let mut out = Vec::new();
+        let len = WINDOW_DEFAULT as usize + 1;
+        call.pending().resize(len, 7);
+        call.ping(&mut out);
+        let ping = frame(kind::PING, 0, 0, &[0; 8]);
+        assert!(!out.ends_with(&ping), "a byte waits for the window");
+        receive(
+            &mut call,
+            &frame(kind::WINDOW_UPDATE, 0, 0, &9u32.to_be_bytes()),
+            &mut out,
+        )
+        .unwrap();
+        receive(
+            &mut call,
+            &frame(kind::WINDOW_UPDATE, 0, STREAM, &9u32.to_be_bytes()),
+            &mut out,
+        )
+        .unwrap();
+        assert!(out.ends_with(&ping));
+        receive(&mut call, &frame(kind::PING, flag::ACK, 0, &[0; 8]), &mut out).unwrap();
+        assert_eq!((call.take_pongs(), call.take_pongs()), (1, 0));
     }
 
     #[test]

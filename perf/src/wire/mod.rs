@@ -1,11 +1,13 @@
 //! Protocols, as state machines over bytes: one [`Wire`] for each connection.
 
 mod agp;
+mod agp2025;
 mod http2;
 mod nats;
 mod protobuf;
 mod redis;
 mod relay;
+mod slim;
 mod split;
 mod template;
 
@@ -18,6 +20,12 @@ pub enum Protocol {
     Relay,
     /// The gateway's native protocol: gRPC over HTTP/2 in plaintext.
     Agp,
+    /// SLIM v3, with codes that authenticate headers, as its clients do by default.
+    Slim,
+    /// The same without them.
+    SlimNoMac,
+    /// The Agent Gateway Protocol of 2025.
+    Agp2025,
     /// NATS text protocol.
     Nats,
     /// Redis publish/subscribe (RESP3).
@@ -30,6 +38,9 @@ impl Protocol {
         match self {
             Protocol::Relay => "relay",
             Protocol::Agp => "agp",
+            Protocol::Slim => "slim",
+            Protocol::SlimNoMac => "slim-no-mac",
+            Protocol::Agp2025 => "agp2025",
             Protocol::Nats => "nats",
             Protocol::Redis => "redis",
         }
@@ -40,11 +51,19 @@ impl Protocol {
         self != Protocol::Relay
     }
 
+    /// Whether the server confirms such changes one by one.
+    pub fn confirms_subscriptions(self) -> bool {
+        !matches!(self, Protocol::Relay | Protocol::Agp2025)
+    }
+
     /// The state of a new connection.
     pub fn wire(self, plan: &Plan) -> Box<dyn Wire> {
         match self {
             Protocol::Relay => Box::new(relay::Relay::new(plan)),
             Protocol::Agp => Box::new(agp::Agp::new(plan)),
+            Protocol::Slim => Box::new(slim::Slim::new(plan, true)),
+            Protocol::SlimNoMac => Box::new(slim::Slim::new(plan, false)),
+            Protocol::Agp2025 => Box::new(agp2025::Agp2025::new(plan)),
             Protocol::Nats => Box::new(nats::Nats::new(plan)),
             Protocol::Redis => Box::new(redis::Redis::new(plan)),
         }
@@ -52,7 +71,7 @@ impl Protocol {
 }
 
 /// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Publishes.
     Publisher,
@@ -90,6 +109,8 @@ pub struct Plan {
     /// Whether messages of different publishers can meet on one connection. The raw relay forwards what it receives, so there they
     /// may be interleaved in the middle, and only bytes can be counted.
     pub mixed: bool,
+    /// Whether it stops reading once it is set up, as a subscriber that has hung itself up.
+    pub stalls: bool,
 }
 
 /// The smallest payload: it carries the sequence number.

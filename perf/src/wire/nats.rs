@@ -159,6 +159,7 @@ mod tests {
             run: 0,
             payload_bytes: 8,
             mixed: false,
+            stalls: false,
         };
         let mut nats = Nats::new(&plan);
         let mut out = Vec::new();
@@ -198,6 +199,7 @@ mod tests {
             run: 0,
             payload_bytes: 8,
             mixed: false,
+            stalls: false,
         };
         let refused = Nats::new(&plan).receive(b"-ERR 'no'\r\n", &mut Vec::new(), &mut Vec::new());
         assert_eq!(refused, Err(WireError::Refused("-ERR 'no'".into())));

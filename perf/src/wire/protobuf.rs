@@ -61,6 +61,19 @@ impl<'a> Fields<'a> {
         Ok(Some(((key >> 3) as u32, value)))
     }
 
+    /// The value of the next field with this number, where it is bytes; `None` where there is none.
+    #[inline]
+    pub(super) fn find(mut self, wanted: u32) -> Result<Option<&'a [u8]>, WireError> {
+        while let Some((number, value)) = self.next()? {
+            if number == wanted
+                && let Value::Bytes(bytes) = value
+            {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
     #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0;
@@ -106,5 +119,15 @@ mod tests {
         put_bytes(2, b"payload", &mut out);
         assert_eq!(Fields(&out[..5]).next(), Ok(Some((2, Value::Bytes(b"pay")))));
         assert!(Fields(&[0x80]).next().is_err());
+    }
+
+    #[test]
+    fn a_field_is_found_behind_others() {
+        let mut out = Vec::new();
+        put_number(2, 7, &mut out);
+        put_bytes(1, b"one", &mut out);
+        put_bytes(2, b"two", &mut out);
+        assert_eq!(Fields(&out).find(2), Ok(Some(&b"two"[..])));
+        assert_eq!(Fields(&out).find(3), Ok(None));
     }
 }

@@ -228,6 +228,7 @@ mod tests {
             run: 0,
             payload_bytes: 8,
             mixed: false,
+            stalls: false,
         };
         let mut out = Vec::new();
         Redis::new(&plan).publish(7, u64::from_le_bytes(*b"sequence"), &mut out);
@@ -266,6 +267,7 @@ mod tests {
             run: 0,
             payload_bytes: 8,
             mixed: false,
+            stalls: false,
         };
         let refused = Redis::new(&plan).receive(b"-ERR no\r\n", &mut Vec::new(), &mut Vec::new());
         assert_eq!(refused, Err(WireError::Refused("-ERR no".into())));

@@ -25,9 +25,9 @@ impl Churn {
     /// Runs it. `done` are changes that were confirmed; each subscription made is given up again.
     ///
     /// # Errors
-    /// When the server cannot be reached, refuses, or stalls, and with the raw relay, which has no subscriptions.
+    /// When the server cannot be reached, refuses, or stalls, and with protocols that have no subscriptions or do not confirm them.
     pub fn run(&self, target: &Target, bounds: Bounds) -> Result<Outcome, Error> {
-        if !target.dial.protocol.has_subscriptions() {
+        if !target.dial.protocol.confirms_subscriptions() {
             return Err(Error::Unsupported {
                 protocol: target.dial.protocol.name(),
                 work: "subscription churn",
@@ -43,6 +43,7 @@ impl Churn {
             run: target.run,
             payload_bytes: 8,
             mixed: false,
+            stalls: false,
         };
         connect_all(&mut fleet, (0..self.holders).map(plan))?;
         let churner = connect_all(&mut fleet, std::iter::once(plan(self.holders)))?;

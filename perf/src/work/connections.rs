@@ -46,6 +46,7 @@ impl Connections {
                     run: target.run,
                     payload_bytes: 8,
                     mixed: false,
+                    stalls: false,
                 })?;
             }
             let deadline = Instant::now() + QUIET_MAX;
@@ -83,6 +84,7 @@ impl Connections {
                 .map(|(before, busy)| busy.cpu.saturating_sub(before.cpu)),
             usage: before.zip(after),
             load_waited,
+            load_late: Duration::ZERO,
             lost: 0,
             misordered: 0,
         })

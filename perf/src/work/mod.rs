@@ -2,9 +2,11 @@
 
 mod churn;
 mod connections;
+mod placed;
 mod pubsub;
 mod request;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -16,6 +18,7 @@ use crate::{Error, wire};
 
 pub use churn::Churn;
 pub use connections::Connections;
+pub use placed::Placed;
 pub use pubsub::PubSub;
 pub use request::Requests;
 
@@ -46,6 +49,8 @@ pub struct Target {
     pub dial: Dial,
     /// The server's process, where its usage can be read.
     pub pid: Option<u32>,
+    /// Where the server tells which of its cores has a connection (the gateway's `--http`).
+    pub stats: Option<SocketAddr>,
     /// Tells the runs of this process apart.
     pub run: u32,
 }
@@ -67,11 +72,18 @@ pub struct Outcome {
     pub usage: Option<(Usage, Usage)>,
     /// Time in which the load could have run but waited for its core. Anything but nothing says that the machine was not quiet.
     pub load_waited: Duration,
+    /// Open loop: the most by which a message left later than it was due because the load itself did not come to it. In that time it
+    /// did not read either.
+    pub load_late: Duration,
     /// Messages that never arrived, or that the server said it had dropped.
     pub lost: u64,
     /// Messages that arrived out of order.
     pub misordered: u64,
 }
+
+/// The most by which the load may be late for what was lost to be the server's doing. The gateway keeps 1 MiB for each subscription
+/// (`limits.queue_bytes_default`), which the heaviest of the open loops fills in 600 ms; sockets keep some more.
+pub const LOAD_LATE_MAX: Duration = Duration::from_millis(100);
 
 /// In closed loop so many messages share one recorded latency, because recording costs as much as receiving.
 pub const SAMPLE_EVERY: u64 = 8;
@@ -81,6 +93,11 @@ impl Outcome {
     pub fn cpu_ns_per_message(&self) -> Option<f64> {
         let cpu = self.cpu?;
         (self.done > 0).then(|| cpu.as_nanos() as f64 / self.done as f64)
+    }
+
+    /// Whether the load was kept from its work for so long that losses and latencies are its own and not the server's.
+    pub fn is_load_starved(&self) -> bool {
+        self.load_late > LOAD_LATE_MAX
     }
 
     /// Messages that arrived in each second.
@@ -106,6 +123,7 @@ struct Clock {
     bounds: Bounds,
     pid: Option<u32>,
     begun: Option<Begun>,
+    late: Duration,
 }
 
 #[derive(Debug)]
@@ -124,12 +142,20 @@ impl Clock {
             bounds,
             pid,
             begun: None,
+            late: Duration::ZERO,
         }
     }
 
     /// Nanoseconds since the run began.
     fn nanos(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.base).as_nanos() as u64
+    }
+
+    /// Notes that a message that was due at `due_nanos` could leave no earlier than `nanos`, and that only the load is to blame.
+    fn note_late(&mut self, due_nanos: u64, nanos: u64) {
+        self.late = self
+            .late
+            .max(Duration::from_nanos(nanos.saturating_sub(due_nanos)));
     }
 
     fn is_measuring(&self) -> bool {
@@ -179,6 +205,7 @@ impl Clock {
             load_waited: Usage::of(std::process::id())?
                 .waited
                 .saturating_sub(begun.load.waited),
+            load_late: self.late,
             lost: 0,
             misordered: 0,
         })
@@ -231,5 +258,29 @@ fn check_payload(payload_bytes: usize) -> Result<(), Error> {
         false => Err(Error::Invalid(
             "a payload has at least 8 bytes, which carry the sequence number",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_comes_late_to_its_schedule_says_so() -> Result<(), Error> {
+        let bounds = Bounds {
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            messages_max: 0,
+        };
+        let mut clock = Clock::start(bounds, None);
+        clock.tick(clock.base, 0, 0)?;
+        clock.note_late(5_000_000, 7_000_000);
+        assert!(!clock.stop(0, 0, histogram())?.is_load_starved());
+        clock.note_late(10_000_000, 900_000_000);
+        clock.note_late(901_000_000, 901_000_000);
+        let outcome = clock.stop(0, 0, histogram())?;
+        assert!(outcome.is_load_starved());
+        assert_eq!(outcome.load_late, Duration::from_millis(890));
+        Ok(())
     }
 }

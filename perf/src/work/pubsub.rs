@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::placed::{Placed, Usher};
 use super::{
     Bounds, Clock, Outcome, Pace, SAMPLE_EVERY, Target, check_payload, connect_all, histogram, record,
     wait_for,
@@ -32,6 +33,10 @@ pub struct PubSub {
     pub payload_bytes: usize,
     /// When to publish.
     pub pace: Pace,
+    /// Subscribers, besides the others, that subscribe to the first topic and then read nothing. What they miss is not counted.
+    pub stalled: usize,
+    /// Which of the server's cores the connections are on.
+    pub placed: Placed,
 }
 
 impl PubSub {
@@ -48,15 +53,22 @@ impl PubSub {
             run: target.run,
             payload_bytes: self.payload_bytes,
             mixed: self.publishers > 1,
+            stalls: false,
         };
-        connect_all(
+        let mut usher = Usher::new(self.placed, target)?;
+        usher.connect(
             &mut fleet,
             (0..self.subscribers).map(|index| plan(Role::Subscriber, index)),
         )?;
-        let publishers = connect_all(
+        let publishers = usher.connect(
             &mut fleet,
             (0..self.publishers).map(|index| plan(Role::Publisher, index)),
         )?;
+        let stalled = (0..self.stalled).map(|index| Plan {
+            stalls: true,
+            ..plan(Role::Subscriber, self.subscribers + index)
+        });
+        let stalled = connect_all(&mut fleet, stalled)?;
         if target.dial.protocol.has_subscriptions() {
             for topic in 0..self.topics.max(self.subscribers) {
                 let subscriber = topic % self.subscribers;
@@ -64,11 +76,15 @@ impl PubSub {
                     wire.subscribe((topic % self.topics) as u32, out)
                 });
             }
-            let count = self.topics.max(self.subscribers) as u64;
+            for number in stalled..fleet.len() {
+                fleet.say(number, |wire, out| wire.subscribe(0, out));
+            }
+            let count = (self.topics.max(self.subscribers) + self.stalled) as u64;
             wait_for(&mut fleet, "subscriptions to be confirmed", count, |incoming| {
                 *incoming == Incoming::Subscribed
             })?;
         }
+        (stalled..fleet.len()).for_each(|number| fleet.stall(number));
         Flow::new(self, fleet, publishers, Clock::start(bounds, target.pid)).run()
     }
 
@@ -202,6 +218,9 @@ impl<'a> Flow<'a> {
             }
             Pace::PerSecond(rate) => {
                 let due_nanos = |sequence: u64| (sequence as f64 * 1e9 / rate) as u64;
+                if self.ledger.has_room() {
+                    self.clock.note_late(due_nanos(self.ledger.sent), nanos);
+                }
                 let mut batch = 0;
                 while due_nanos(self.ledger.sent) <= nanos && self.ledger.has_room() && batch < BATCH_MAX {
                     self.send(due_nanos(self.ledger.sent));

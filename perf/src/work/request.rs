@@ -46,6 +46,7 @@ impl Requests {
             run: target.run,
             payload_bytes: self.payload_bytes,
             mixed: false,
+            stalls: false,
         };
         connect_all(
             &mut fleet,
@@ -123,6 +124,9 @@ impl Exchange<'_> {
             }
             Pace::PerSecond(rate) => {
                 let due_nanos = |sequence: u64| (sequence as f64 * 1e9 / rate) as u64;
+                if self.has_room() {
+                    self.clock.note_late(due_nanos(self.sent), nanos);
+                }
                 while due_nanos(self.sent) <= nanos && self.has_room() {
                     self.send(due_nanos(self.sent));
                 }

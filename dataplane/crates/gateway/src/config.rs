@@ -74,6 +74,8 @@ pub struct PeerInfo {
     pub address: String,
     /// How it proved who it is.
     pub identity: Identity,
+    /// The call as its client sees it, for which the proof of a bearer token in its Register must be; empty where none is looked at.
+    pub proof_uri: String,
     /// The caller's number of the connection, for people to read.
     pub connection: u64,
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringgate_policy::{AgentName, Identity};
+use ringgate_policy::{AgentName, Identity, Proof};
 
 use crate::action::Status;
 use crate::code::Code;
@@ -92,6 +92,10 @@ pub(crate) enum Body {
         barrier: u64,
     },
     AgentDown {
+        card: Arc<Card>,
+    },
+    /// It lost a capability.
+    AgentChanged {
         card: Arc<Card>,
     },
     AgentStatus {
@@ -212,6 +216,8 @@ pub(crate) struct Claim {
     pub(crate) resume: Option<[u8; TOKEN_BYTES]>,
     /// What it would get.
     pub(crate) token: [u8; TOKEN_BYTES],
+    /// Of the bearer token by which it claims.
+    pub(crate) proof: Option<Proof>,
 }
 
 #[derive(Debug)]

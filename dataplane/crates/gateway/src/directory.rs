@@ -14,7 +14,7 @@ use crate::ids::Address;
 use crate::outgoing::Dialect;
 
 /// What an agent said of itself at Register. The same allocation serves all cores.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Card {
     pub(crate) name: AgentName,
     pub(crate) address: Address,
@@ -23,6 +23,8 @@ pub(crate) struct Card {
     pub(crate) capabilities: Vec<Box<str>>,
     pub(crate) labels: Vec<(Box<str>, Box<str>)>,
     pub(crate) accept_from: Vec<Box<str>>,
+    /// When it registered, in seconds since 1970.
+    pub(crate) since_unix: i64,
 }
 
 impl Card {
@@ -31,6 +33,13 @@ impl Card {
         self.accept_from.is_empty() || self.accept_from.iter().any(|pattern| matches(pattern, name))
     }
 }
+
+/// Of an agent that never reported: an equal share of the work.
+const UNREPORTED: Status = Status {
+    outstanding: 0,
+    weight: 1,
+    draining: false,
+};
 
 /// An agent that is present.
 #[derive(Debug)]
@@ -119,35 +128,43 @@ impl Directory {
         &self.agents[agent as usize].card
     }
 
-    /// An agent came, or came back elsewhere.
+    /// An agent came, came back elsewhere, or is another than it was.
     pub(crate) fn add(&mut self, card: Arc<Card>) {
+        let mut status = UNREPORTED;
+        let mut outstanding = 0;
         if let Some(&known) = self.by_name.get(&**card.name.shared()) {
+            let agent = &self.agents[known as usize];
+            if agent.card.address == card.address {
+                (status, outstanding) = (agent.status, agent.outstanding);
+            }
             self.remove_at(known);
         }
         let name = Arc::clone(card.name.shared());
-        let status = Status {
-            outstanding: 0,
-            weight: 1,
-            draining: false,
-        };
         let hash = self.hasher.hash_one(&*name);
         let agent = self.agents.insert(Agent {
             card,
             hash,
             status,
-            outstanding: 0,
+            outstanding,
         }) as u32;
         self.by_name.insert(name, agent);
-        self.enlist(agent);
+        if self.agents[agent as usize].takes_work() {
+            self.enlist(agent);
+        }
     }
 
     /// An agent went. News of an earlier session of the same name change nothing.
-    pub(crate) fn remove(&mut self, card: &Card) {
-        if let Some(&agent) = self.by_name.get(card.name.as_str())
-            && self.agents[agent as usize].card.address == card.address
-        {
-            self.remove_at(agent);
-        }
+    /// Whether it was there.
+    pub(crate) fn remove(&mut self, card: &Card) -> bool {
+        let known = self.by_name.get(card.name.as_str()).copied();
+        let known = known.filter(|&agent| self.agents[agent as usize].card.address == card.address);
+        known.map(|agent| self.remove_at(agent)).is_some()
+    }
+
+    /// What an agent reported last.
+    pub(crate) fn status_of(&self, card: &Card) -> Status {
+        let known = self.by_name.get(card.name.as_str());
+        known.map_or(UNREPORTED, |&agent| self.agents[agent as usize].status)
     }
 
     pub(crate) fn set_status(&mut self, card: &Card, status: Status) {

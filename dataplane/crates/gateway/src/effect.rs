@@ -1,8 +1,12 @@
 //! What a gateway core wants done, and how it answers its caller.
 
+use ringgate_policy::AgentName;
+
 use crate::code::Code;
 use crate::core_message::CoreMessage;
+use crate::event::SecurityEvent;
 use crate::ids::{CoreId, SessionId};
+use crate::stats::AgentInfo;
 
 /// Whether the caller may go on with a session's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,4 +49,10 @@ pub enum Effect {
         /// In words for the agent.
         message: String,
     },
+    /// For the operator's audit log.
+    Security(Box<SecurityEvent>),
+    /// For those who follow who is there: an agent of this core came, or is another than it was.
+    Present(Box<AgentInfo>),
+    /// An agent of this core left.
+    Absent(AgentName),
 }

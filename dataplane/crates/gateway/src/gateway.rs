@@ -30,6 +30,7 @@ use crate::ops::name::Names;
 use crate::ops::publish::RunBuilt;
 use crate::ops::recent::Recent;
 use crate::ops::request::Requests;
+use crate::ops::review::Review;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Stage, after};
@@ -57,6 +58,9 @@ pub struct Gateway {
     pub(crate) cores: u16,
     pub(crate) limits: Limits,
     pub(crate) authority: Box<dyn Authority>,
+    /// Counts authorities from 1: decisions of an earlier one are void.
+    pub(crate) generation: u64,
+    pub(crate) review: Review,
     pub(crate) token: Box<dyn FnMut() -> [u8; TOKEN_BYTES]>,
     pub(crate) sessions: Sessions,
     pub(crate) table: Table,
@@ -113,6 +117,8 @@ impl Gateway {
             cores: config.cores,
             limits,
             authority: config.authority,
+            generation: 1,
+            review: Review::default(),
             token: config.token,
             sessions: Sessions::new(seed, Ledger::new(limits.queue_memory_bytes_max)),
             table: Table::new(seed, limits.match_cache_bytes_max),
@@ -161,7 +167,7 @@ impl Gateway {
             }
             (Stage::Opened, Action::Register(register)) => {
                 self.flush_run(enc);
-                self.register(session, &register, enc);
+                self.register(session, &register, now, enc);
             }
             (Stage::Opened, _) => {
                 self.flush_run(enc);
@@ -267,13 +273,15 @@ impl Gateway {
             self.fire(timer, now, enc);
         }
         if self.timers.wants_compaction() {
-            let (requests, introductions) = (&self.requests, &self.introductions);
+            let (requests, introductions, sessions) = (&self.requests, &self.introductions, &self.sessions);
             self.timers.compact(|timer| match timer {
                 Timer::Request(number) => requests.contains(number),
                 Timer::Introduction(number) => introductions.contains(number),
+                Timer::Credential(session) => sessions.get(session).is_some(),
                 _ => true,
             });
         }
+        self.review_some(now, enc);
         if self.next_stall.is_none_or(|at| at <= now.mono) {
             self.sessions.settle_stalled();
             let any = self.sessions.any_watched();
@@ -301,16 +309,15 @@ impl Gateway {
             Timer::Request(number) => self.request_expired(number, enc),
             Timer::Introduction(number) => self.introduction_expired(number, enc),
             Timer::Hold { hold, session, lane } => self.hold_expired(hold, session, lane, enc),
+            Timer::Credential(session) => self.credential_due(session, now, enc),
             Timer::Status(session) => self.spread_status(session, now),
         }
     }
 
     /// When [`tick`](Self::tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        match (self.timers.next(), self.next_stall) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let due = [self.timers.next(), self.next_stall, self.review_due()];
+        due.into_iter().flatten().min()
     }
 
     /// Tells every agent that the node is about to leave.

@@ -19,6 +19,11 @@ impl Ledger {
         }
     }
 
+    /// What waits already stays.
+    pub(crate) fn set_memory_bytes_max(&mut self, bytes: u64) {
+        self.memory_bytes_max = bytes;
+    }
+
     /// What a subscription with this bound may hold now: the smaller of its bound and what is free, so that each of n full
     /// queues gets an equal share and some memory stays free for those that are not (Choudhury and Hahne 1998, α = 1).
     pub(crate) fn allowance(&self, bound: u64) -> u64 {

@@ -11,6 +11,7 @@ use ringgate_policy::{AgentName, Identity};
 
 use crate::action::Status;
 use crate::config::{PeerInfo, TOKEN_BYTES};
+use crate::decisions::Decisions;
 use crate::directory::Card;
 use crate::handover::Departure;
 use crate::ids::{Address, CoreId, Now, SessionId};
@@ -75,8 +76,12 @@ pub(crate) struct Session {
     pub(crate) sequence: u64,
     /// Who got its last publish.
     pub(crate) last: Option<Rc<MatchSet>>,
-    /// Generation of the policy under which `last` was allowed.
+    /// Generation of the authority that allowed `last`.
     pub(crate) allowed: u64,
+    /// Of the authority at its Register.
+    pub(crate) generation: u64,
+    /// What policy decided lately.
+    pub(crate) decisions: Decisions,
     pub(crate) card: Option<Arc<Card>>,
     /// Subscriptions by the agent's ids: places in the queue's lanes.
     pub(crate) subscriptions: HashMap<u64, u32, Seed>,
@@ -130,6 +135,8 @@ pub(crate) struct StreamEnd {
     pub(crate) peer_number: u64,
     /// Payload bytes this end may still send.
     pub(crate) credit: u64,
+    /// At the opener's end, what policy was asked: the target.
+    pub(crate) asked: Option<Box<str>>,
 }
 
 /// An introduction to answer.
@@ -148,6 +155,7 @@ pub(crate) struct Invitation {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) peer: Address,
+    pub(crate) name: AgentName,
     pub(crate) dialect: Dialect,
 }
 
@@ -186,7 +194,9 @@ impl Session {
             queue: Queue::default(),
             sequence: 0,
             last: None,
-            allowed: u64::MAX,
+            allowed: 0,
+            generation: 0,
+            decisions: Decisions::default(),
             card: None,
             subscriptions: HashMap::with_hasher(hasher),
             subscribing: 0,
@@ -310,6 +320,11 @@ impl Sessions {
             .get_disjoint_mut([a.index as usize, b.index as usize])
             .ok()?;
         Some((a.session.as_mut()?, b.session.as_mut()?))
+    }
+
+    /// How many places there are, in use or not.
+    pub(crate) fn places(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {

@@ -155,4 +155,8 @@ pub struct AgentInfo {
     pub labels: Vec<(String, String)>,
     /// What it reported last; one that never reported takes an equal share of the work.
     pub status: Status,
+    /// When it registered, in seconds since 1970.
+    pub since_unix: i64,
+    /// Serial number of the credential it came with; empty where it proved nothing.
+    pub serial: String,
 }

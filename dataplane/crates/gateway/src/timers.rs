@@ -24,6 +24,8 @@ pub(crate) enum Timer {
         session: SessionId,
         lane: u32,
     },
+    /// A session's credential may have run out.
+    Credential(SessionId),
     /// A load report that had to wait may be spread.
     Status(SessionId),
 }

@@ -93,6 +93,7 @@ impl Bench {
             dialect: Dialect::Agp,
             address: String::new(),
             identity: Identity::Declared,
+            proof_uri: String::new(),
             connection: 0,
         };
         let session = self.gateway.open(peer, &self.now);

@@ -41,8 +41,22 @@ pub struct Deframer {
     /// Whether `body` was in use since `release_idle` last looked.
     used: bool,
     message_bytes_max: u32,
+    /// What becomes of a message over the limit.
+    oversize: Oversize,
+    /// Messages over the limit that were thrown away and not asked for yet.
+    skipped: u32,
     /// A message that did not lie whole in one input, or was compressed.
     body: Vec<u8>,
+}
+
+/// What becomes of a message that is over the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// The call fails with `RESOURCE_EXHAUSTED`, as gRPC servers do.
+    #[default]
+    Fail,
+    /// It is thrown away as it comes, without being held, and the call goes on.
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +67,8 @@ enum State {
     Prefix { bytes: [u8; PREFIX_BYTES], have: u8 },
     /// The prefix has come whole; what has come of the message is in `body`.
     Body { len: u32, compressed: bool },
+    /// The prefix has come of a message that is thrown away, of which this much is still to come.
+    Skip { left: u32 },
     /// Between two messages, and the caller has seen the one in `body`.
     Lent,
     /// The borders are lost: nothing more comes out.
@@ -67,8 +83,20 @@ impl Deframer {
             encoding,
             used: false,
             message_bytes_max,
+            oversize: Oversize::Fail,
+            skipped: 0,
             body: Vec::new(),
         }
+    }
+
+    /// Says what becomes of messages over the limit. Those whose compressed form is within it fail the call in any case.
+    pub const fn set_oversize(&mut self, oversize: Oversize) {
+        self.oversize = oversize;
+    }
+
+    /// How many messages were thrown away since this was last asked.
+    pub const fn take_skipped(&mut self) -> u32 {
+        mem::replace(&mut self.skipped, 0)
     }
 
     /// The next message, taken off the front of `input`; `None` when `input` is used up. To be called until it says so.
@@ -95,7 +123,10 @@ impl Deframer {
 
     /// Whether the stream would end inside a message if it ended now.
     pub const fn is_mid_message(&self) -> bool {
-        matches!(self.state, State::Prefix { .. } | State::Body { .. })
+        matches!(
+            self.state,
+            State::Prefix { .. } | State::Body { .. } | State::Skip { .. }
+        )
     }
 
     /// To be asked when the stream has ended.
@@ -114,6 +145,10 @@ impl Deframer {
                     "stream ended inside a message: {} of its {len} bytes came",
                     self.body.len()
                 ),
+            )),
+            State::Skip { left } => Err(Status::new(
+                Code::Internal,
+                format!("stream ended inside a message: {left} of its bytes did not come"),
             )),
             State::Ready | State::Lent | State::Failed => Ok(()),
         }
@@ -170,39 +205,61 @@ impl Deframer {
 
     /// Length and compressed flag of the message under way; `None` while its prefix is not complete.
     fn announced(&mut self, input: &mut &[u8]) -> Result<Option<(u32, bool)>, Status> {
-        let (mut bytes, had) = match self.state {
-            State::Body { len, compressed } => return Ok(Some((len, compressed))),
-            State::Failed => {
-                *input = &[];
+        loop {
+            match self.state {
+                State::Body { len, compressed } => return Ok(Some((len, compressed))),
+                State::Failed => {
+                    *input = &[];
+                    return Ok(None);
+                }
+                State::Skip { left } => {
+                    let skipped = input.len().min(left as usize);
+                    *input = &input[skipped..];
+                    // At most `left`, so the cast keeps it.
+                    self.state = match left - skipped as u32 {
+                        0 => State::Ready,
+                        left => State::Skip { left },
+                    };
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                }
+                State::Ready | State::Lent => {
+                    self.recycle();
+                    self.prefix([0; PREFIX_BYTES], 0, input)?;
+                }
+                State::Prefix { bytes, have } => self.prefix(bytes, usize::from(have), input)?,
+            }
+            if matches!(self.state, State::Ready | State::Prefix { .. }) && input.is_empty() {
                 return Ok(None);
             }
-            State::Prefix { bytes, have } => (bytes, usize::from(have)),
-            State::Ready | State::Lent => {
-                self.recycle();
-                ([0; PREFIX_BYTES], 0)
-            }
-        };
+        }
+    }
+
+    /// Goes on with a prefix of which `had` bytes have come.
+    fn prefix(&mut self, mut bytes: [u8; PREFIX_BYTES], had: usize, input: &mut &[u8]) -> Result<(), Status> {
         let (taken, rest) = input.split_at(input.len().min(PREFIX_BYTES - had));
         let have = had + taken.len();
         bytes[had..have].copy_from_slice(taken);
         *input = rest;
         if have < PREFIX_BYTES {
             // At most four, so the cast keeps it.
-            self.state = if have == 0 {
-                State::Ready
-            } else {
-                State::Prefix {
-                    bytes,
-                    have: have as u8,
-                }
+            self.state = match have as u8 {
+                0 => State::Ready,
+                have => State::Prefix { bytes, have },
             };
-            return Ok(None);
+            return Ok(());
         }
         let [flag, len @ ..] = bytes;
         let len = u32::from_be_bytes(len);
-        let compressed = self.check(flag, len)?;
-        self.state = State::Body { len, compressed };
-        Ok(Some((len, compressed)))
+        self.state = if len > self.message_bytes_max && self.oversize == Oversize::Skip {
+            self.skipped = self.skipped.saturating_add(1);
+            State::Skip { left: len }
+        } else {
+            let compressed = self.check(flag, len)?;
+            State::Body { len, compressed }
+        };
+        Ok(())
     }
 
     /// Whether a message of this prefix is compressed, if it can be taken.
@@ -311,6 +368,39 @@ mod tests {
         }
         assert_eq!(deframer.held_bytes(), 0);
         assert_eq!(deframer.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_thrown_away_where_that_is_asked_for() {
+        let big = vec![7; 100];
+        let input = framed(&[b"one", &big, b"two", &big, &big, b"", b"three"]);
+        for step in [1, 3, 5, 64, input.len()] {
+            let mut deframer = Deframer::new(99, Encoding::Identity);
+            deframer.set_oversize(Oversize::Skip);
+            let mut got = Vec::new();
+            for part in input.chunks(step) {
+                got.extend(take(&mut deframer, part).unwrap());
+                assert!(deframer.held_bytes() <= GROWTH_BYTES_MIN);
+            }
+            assert_eq!(
+                got,
+                [&b"one"[..], b"two", b"", b"three"],
+                "{step} bytes at a time"
+            );
+            assert_eq!(deframer.take_skipped(), 3);
+            assert_eq!(deframer.take_skipped(), 0);
+            assert_eq!(deframer.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_inside_what_is_thrown_away_is_broken() {
+        let mut deframer = Deframer::new(99, Encoding::Identity);
+        deframer.set_oversize(Oversize::Skip);
+        let input = framed(&[&[7; 100]]);
+        assert!(take(&mut deframer, &input[..50]).unwrap().is_empty());
+        assert!(deframer.is_mid_message());
+        assert!(deframer.finish().is_err());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub mod timeout;
 
 mod percent;
 
-pub use deframe::{Deframer, Message};
+pub use deframe::{Deframer, Message, Oversize};
 pub use encoding::Encoding;
 pub use request::{Refusal, Request};
 pub use status::{Code, Status};

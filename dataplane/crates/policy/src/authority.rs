@@ -1,9 +1,9 @@
-//! Who may do what. The gateway asks once for each (session, action, resource) it has not lately asked for, and asks again when
-//! [`Authority::generation`] moves.
+//! Who may do what. The gateway asks once for each (session, action, resource) it has not lately asked for, and asks anew when it is
+//! given another authority.
 
 use thiserror::Error;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Proof};
 use crate::name::AgentName;
 
 /// What an agent wants to do, and to what.
@@ -12,6 +12,8 @@ use crate::name::AgentName;
 pub enum Permission<'a> {
     /// Bear a name.
     Register,
+    /// Say that it has a capability.
+    Declare(&'a str),
     /// Publish to a topic.
     Publish(&'a str),
     /// Subscribe to a pattern.
@@ -22,26 +24,93 @@ pub enum Permission<'a> {
     Stream(&'a str),
     /// Ask one for a channel.
     Introduce(&'a str),
+    /// Read a state space, or watch it.
+    StateRead(&'a str),
+    /// Change a state space.
+    StateWrite(&'a str),
+}
+
+impl<'a> Permission<'a> {
+    /// The action, as policies and errors write it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Declare(_) => "declare",
+            Self::Publish(_) => "publish",
+            Self::Subscribe(_) => "subscribe",
+            Self::Request(_) => "request",
+            Self::Stream(_) => "stream",
+            Self::Introduce(_) => "introduce",
+            Self::StateRead(_) => "state_read",
+            Self::StateWrite(_) => "state_write",
+        }
+    }
+
+    /// What it is done to; empty for [`Register`](Self::Register), which is about the agent itself.
+    pub fn resource(&self) -> &'a str {
+        match *self {
+            Self::Register => "",
+            Self::Declare(resource)
+            | Self::Publish(resource)
+            | Self::Subscribe(resource)
+            | Self::Request(resource)
+            | Self::Stream(resource)
+            | Self::Introduce(resource)
+            | Self::StateRead(resource)
+            | Self::StateWrite(resource) => resource,
+        }
+    }
 }
 
 /// A refusal, in words the agent gets to read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct Denial {
-    /// Names action and resource, and what to do.
+    /// Names action and resource, or the credential's fault, and what to do.
     pub reason: String,
 }
 
-/// Decides what agents may do.
-pub trait Authority {
-    /// Moves whenever an earlier decision may no longer hold.
-    fn generation(&self) -> u64;
+/// Why a credential is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct Rejection {
+    /// What is wrong with it, of a closed list in upper case: `EXPIRED`, `REVOKED`, …
+    pub code: &'static str,
+    /// What is wrong and what to do, in a sentence.
+    pub reason: String,
+}
 
-    /// Decides one action of an agent.
+/// Decides what agents may do, and whether their credentials are good. It does not change: other rules are another authority.
+pub trait Authority {
+    /// Decides one action of an agent. The same question has the same answer.
     ///
     /// # Errors
     /// [`Denial`] when it is not allowed.
     fn decide(&self, who: &Identity, name: &AgentName, what: Permission<'_>) -> Result<(), Denial>;
+
+    /// Whether an identity is good enough to be here at all, at `unix_seconds`: proved where it must be, neither expired nor revoked.
+    ///
+    /// # Errors
+    /// [`Rejection`] when it is not.
+    fn examine(&self, who: &Identity, unix_seconds: i64) -> Result<(), Rejection>;
+
+    /// Who shows this bearer token with this proof in its Register. The proof must be for a call of `uri`.
+    ///
+    /// # Errors
+    /// [`Rejection`] when they are not good at `unix_seconds`.
+    fn authenticate(
+        &self,
+        token: &str,
+        proof: &[u8],
+        uri: &str,
+        unix_seconds: i64,
+    ) -> Result<Identity, Rejection>;
+
+    /// Uses up a proof. Asked at one core for all uses of it.
+    ///
+    /// # Errors
+    /// [`Rejection`] when it was used before, or too many were used lately to know.
+    fn use_up(&self, proof: &Proof, unix_seconds: i64) -> Result<(), Rejection>;
 }
 
 /// Profile `development`: an agent is who it says unless its certificate says otherwise, and everyone may do everything.
@@ -49,32 +118,56 @@ pub trait Authority {
 pub struct Development;
 
 impl Authority for Development {
-    fn generation(&self) -> u64 {
-        0
-    }
-
     fn decide(&self, who: &Identity, name: &AgentName, what: Permission<'_>) -> Result<(), Denial> {
-        if what == Permission::Register && !who.bears(name.as_str()) {
-            return Err(Denial {
-                reason: format!("the presented credential is not for {name}; register the name it certifies"),
-            });
+        if what == Permission::Register {
+            return bearing(who, name);
         }
         Ok(())
+    }
+
+    fn examine(&self, _: &Identity, _: i64) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    /// Nobody issues tokens for this profile, so none is looked at.
+    fn authenticate(&self, _: &str, _: &[u8], _: &str, _: i64) -> Result<Identity, Rejection> {
+        Ok(Identity::Declared)
+    }
+
+    fn use_up(&self, _: &Proof, _: i64) -> Result<(), Rejection> {
+        Ok(())
+    }
+}
+
+/// Whether an identity may bear a name at all, whatever policy says.
+///
+/// # Errors
+/// [`Denial`] when it proves another name.
+pub fn bearing(who: &Identity, name: &AgentName) -> Result<(), Denial> {
+    match who.bears(name) {
+        true => Ok(()),
+        false => Err(Denial {
+            reason: format!("the presented credential is not for {name}; register the name it certifies"),
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Credential;
 
     #[test]
-    fn development_lets_a_token_bear_only_its_name() {
+    fn development_lets_a_credential_bear_only_its_name() {
         let name = AgentName::new("a/b/c/d").expect("valid");
-        let token = Identity::Token {
-            name: "a/b/c/e".into(),
-            credential: (*b"x").into(),
-        };
-        assert!(Development.decide(&token, &name, Permission::Register).is_err());
+        let other = Identity::Certificate(
+            Credential {
+                agent: AgentName::new("a/b/c/e").ok(),
+                ..Credential::default()
+            }
+            .into(),
+        );
+        assert!(Development.decide(&other, &name, Permission::Register).is_err());
         assert!(
             Development
                 .decide(&Identity::Declared, &name, Permission::Register)

@@ -10,8 +10,8 @@ mod limits;
 mod name;
 mod pattern;
 
-pub use authority::{Authority, Denial, Development, Permission};
-pub use identity::Identity;
+pub use authority::{Authority, Denial, Development, Permission, Rejection, bearing};
+pub use identity::{Credential, Identity, PROOF_BYTES, Proof};
 pub use limits::{LimitError, LimitSpec, Limits};
 pub use name::{AgentName, NameError, capability, label, service};
 pub use pattern::{Pattern, PatternError, Topic, matches};

@@ -145,6 +145,9 @@ limits! {
     match_cache_bytes_max = 16 * MIB, 64 * KIB, GIB;
     /// Longest run of messages encoded before it goes to the subscribers.
     run_bytes_max = 16 * KIB, KIB, MIB;
+    /// Decisions of policy that one session remembers, each of the resource's length and some 40 bytes. Agents do the same few things
+    /// over and over; one that does more things asks policy more often.
+    decisions_max = 256, 1, 65_536;
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ pub struct Ring {
     /// Closing shuts the socket down first: before Linux 6.13 the kernel lets go of fixed files only in the order in which
     /// operations began to use them, and without this a peer could wait long for its FIN.
     shuts_down: bool,
+    /// Cleared when the kernel has said that it cannot set socket options through a ring (before Linux 6.7).
+    can_quickack: bool,
     /// A ring belongs to the thread that made it.
     _thread: PhantomData<*const ()>,
 }
@@ -122,7 +124,12 @@ enum Kind {
     Send = 3,
     /// Shutting down, cancelling: only that it is over matters.
     Control = 4,
+    /// Asking for an acknowledgement: heard of only where it failed.
+    QuickAck = 5,
 }
+
+/// The value of a socket option that is switched on. Static, as the kernel reads it when the operation runs.
+static ON: libc::c_int = 1;
 
 fn user_data(kind: Kind, id: SocketId) -> u64 {
     (kind as u64) << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index)
@@ -177,6 +184,7 @@ impl Ring {
             spare: Vec::new(),
             copy_bytes_max: config.copy_bytes_max,
             shuts_down: crate::check::kernel_version() < (6, 13),
+            can_quickack: true,
             _thread: PhantomData,
         })
     }
@@ -330,6 +338,27 @@ impl Ring {
         }
     }
 
+    /// Has what has arrived on a socket acknowledged at once, not after the kernel's delay of up to 40 ms. The kernel forgets this
+    /// soon (tcp(7), `TCP_QUICKACK`), so it is to be asked for after every receive: after the turn's sends, which carry the
+    /// acknowledgement where there are any. Nothing happens where the kernel cannot; see [`can_quickack`](Ring::can_quickack).
+    pub fn quickack(&mut self, id: SocketId) {
+        if self.can_quickack && self.sockets.get(id).is_some_and(|socket| !socket.closing) {
+            let (level, option) = (libc::IPPROTO_TCP as u32, libc::TCP_QUICKACK as u32);
+            let len = size_of_val(&ON) as u32;
+            // It runs while it is submitted and touches no memory of the socket's entry, so it is not counted as in flight. Should the
+            // entry be reused before it is submitted, it asks for an acknowledgement of the entry's next socket: harmless.
+            let entry = opcode::SetSockOpt::new(Fixed(id.index), level, option, (&raw const ON).cast(), len)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS);
+            self.push(entry.user_data(user_data(Kind::QuickAck, id)));
+        }
+    }
+
+    /// Whether [`quickack`](Ring::quickack) does something, as far as is known: the first failure tells.
+    pub fn can_quickack(&self) -> bool {
+        self.can_quickack
+    }
+
     fn cancel(&mut self, id: SocketId) {
         let all = CancelBuilder::fd(Fixed(id.index)).all();
         self.control(id, opcode::AsyncCancel2::new(all).build());
@@ -437,6 +466,11 @@ impl Ring {
                     }
                     self.finish_close(id);
                 }
+                None
+            }
+            kind if kind == Kind::QuickAck as u8 => {
+                // A socket that went meanwhile says nothing about the kernel.
+                self.can_quickack &= entry.result() >= 0 || entry.result() == -libc::EBADF;
                 None
             }
             kind if kind == Kind::Accept as u8 => self.accepted(ListenerId(id.index), entry),
@@ -577,7 +611,7 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry) {
         loop {
             // SAFETY: what the entry points to (a boxed SendBuffer held in the socket's entry, our listeners, the registered buffer
-            // ring) stays in place until its completion has been read; see the crate's invariants.
+            // ring, a static) stays in place until its completion has been read; see the crate's invariants.
             if unsafe { self.io.submission().push(&entry) }.is_ok() {
                 return;
             }

@@ -10,6 +10,8 @@ const STAGING_KEPT_BYTES: usize = 64 * 1024;
 /// Gathers the bytes of one send: small pieces are copied, large ones are held by reference.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
+    /// All there is, where that is one shared piece: many sends of one turn are, and then touch nothing else of the buffer.
+    whole: Option<Bytes>,
     staging: Vec<u8>,
     parts: Vec<Part>,
     len: usize,
@@ -46,6 +48,7 @@ impl SendBuffer {
 
     /// Appends a copy of `bytes`.
     pub fn copy(&mut self, bytes: &[u8]) {
+        self.split_whole();
         let start = self.staging.len();
         self.staging.extend_from_slice(bytes);
         let end = self.staging.len();
@@ -61,7 +64,26 @@ impl SendBuffer {
         if bytes.len() <= self.copy_bytes_max {
             self.copy(&bytes);
         } else {
+            self.split_whole();
             self.len += bytes.len();
+            self.parts.push(Part::Shared(bytes));
+        }
+    }
+
+    /// Appends `bytes` that other sends carry too: by reference, whatever their size, where they are the first piece. If they stay the
+    /// only one, the kernel reads all sends from the same cache lines.
+    pub fn share_hot(&mut self, bytes: Bytes) {
+        if self.is_empty() {
+            self.len = bytes.len();
+            self.whole = Some(bytes);
+        } else {
+            self.share(bytes);
+        }
+    }
+
+    /// More is to follow what was alone so far.
+    fn split_whole(&mut self) {
+        if let Some(bytes) = self.whole.take() {
             self.parts.push(Part::Shared(bytes));
         }
     }
@@ -83,14 +105,17 @@ impl SendBuffer {
 
     /// Forgets everything gathered.
     pub fn clear(&mut self) {
+        self.len = 0;
+        self.sent = 0;
+        if self.whole.take().is_some() {
+            return;
+        }
         self.parts.clear();
         self.iovecs.clear();
         self.staging.clear();
         if self.staging.capacity() > STAGING_KEPT_BYTES {
             self.staging = Vec::new();
         }
-        self.len = 0;
-        self.sent = 0;
     }
 
     /// Notes that the kernel took `bytes` more. True when that was all.
@@ -102,6 +127,13 @@ impl SendBuffer {
     /// Describes what is left to send. The pointers stay valid while the buffer is neither changed nor moved out of its box.
     pub(crate) fn prepare(&mut self) -> Prepared {
         let mut skip = self.sent;
+        if let Some(bytes) = &self.whole {
+            let rest = &bytes[skip..];
+            return Prepared::Plain {
+                pointer: rest.as_ptr(),
+                len: rest.len() as u32,
+            };
+        }
         if let [Part::Staged { start, end }] = self.parts[..] {
             let rest = &self.staging[start + skip..end];
             return Prepared::Plain {
@@ -139,13 +171,11 @@ impl SendBuffer {
 
     #[cfg(test)]
     pub(crate) fn to_vec(&self) -> Vec<u8> {
-        self.parts
-            .iter()
-            .flat_map(|part| match part {
-                Part::Staged { start, end } => self.staging[*start..*end].to_vec(),
-                Part::Shared(bytes) => bytes.to_vec(),
-            })
-            .collect()
+        let parts = self.parts.iter().flat_map(|part| match part {
+            Part::Staged { start, end } => self.staging[*start..*end].to_vec(),
+            Part::Shared(bytes) => bytes.to_vec(),
+        });
+        self.whole.iter().flatten().copied().chain(parts).collect()
     }
 }
 
@@ -185,6 +215,25 @@ mod tests {
         assert_eq!(buffer.iovecs.len(), 1);
         assert_eq!(buffer.iovecs[0].iov_len, 4);
         assert!(buffer.advance(4));
+    }
+
+    #[test]
+    fn a_hot_piece_goes_by_reference_alone_and_keeps_its_place_otherwise() {
+        let hot = Bytes::from_static(b"hot");
+        let mut buffer = SendBuffer::new(8);
+        buffer.share_hot(hot.clone());
+        assert!(
+            matches!(buffer.prepare(), Prepared::Plain { pointer, len: 3 } if std::ptr::eq(pointer, hot.as_ptr()))
+        );
+        assert!(!buffer.advance(1));
+        assert!(matches!(buffer.prepare(), Prepared::Plain { len: 2, .. }));
+        buffer.clear();
+        assert!(buffer.is_empty());
+        buffer.share_hot(hot.clone());
+        buffer.copy(b"+");
+        buffer.share_hot(hot);
+        assert_eq!((buffer.len(), &buffer.to_vec()[..]), (7, &b"hot+hot"[..]));
+        assert!(matches!(buffer.prepare(), Prepared::Vectored { .. }));
     }
 
     #[test]

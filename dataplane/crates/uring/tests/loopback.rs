@@ -139,6 +139,68 @@ fn an_old_id_of_a_reused_entry_is_void() {
 }
 
 #[test]
+fn asking_for_an_acknowledgement_ends_the_delay_of_acknowledgements() {
+    let mut ring = Ring::new(&config()).expect("ring");
+    let (server, _client) = pair();
+    // The ring closes the descriptor it adopts; this one tells about the same socket.
+    let witness = server.try_clone().expect("clone");
+    let socket = ring.adopt(server.into()).expect("adopt");
+    set_quickack(&witness, false);
+    assert!(!quickack(&witness));
+    ring.quickack(socket);
+    ring.submit().expect("enter");
+    assert!(ring.next_completion().is_none(), "success is not reported");
+    // Linux before 6.7 cannot, and says so.
+    assert_eq!(quickack(&witness), ring.can_quickack());
+}
+
+#[test]
+fn asking_a_closed_socket_for_an_acknowledgement_does_nothing() {
+    let mut ring = Ring::new(&config()).expect("ring");
+    let (server, _client) = pair();
+    let socket = ring.adopt(server.into()).expect("adopt");
+    ring.quickack(socket);
+    ring.close(socket);
+    ring.quickack(socket);
+    ring.submit().expect("enter");
+    assert!(matches!(ring.next_completion(), Some(Completion::Closed { .. })));
+    assert!(ring.next_completion().is_none());
+    assert!(ring.can_quickack());
+}
+
+fn set_quickack(socket: &TcpStream, on: bool) {
+    let value = libc::c_int::from(on);
+    // SAFETY: the pointer is to a value of the given size that lives over the call.
+    let result = unsafe {
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(socket),
+            libc::IPPROTO_TCP,
+            libc::TCP_QUICKACK,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0);
+}
+
+fn quickack(socket: &TcpStream) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointers are to a value and its size that live over the call.
+    let result = unsafe {
+        libc::getsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(socket),
+            libc::IPPROTO_TCP,
+            libc::TCP_QUICKACK,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    assert_eq!(result, 0);
+    value != 0
+}
+
+#[test]
 fn a_full_table_refuses_and_says_what_to_do() {
     let mut ring = Ring::new(&RingConfig {
         sockets_max: 1,

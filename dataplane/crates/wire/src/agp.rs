@@ -6,8 +6,8 @@
 mod decode;
 mod encode;
 mod error;
-mod fields;
-mod schema;
+pub(crate) mod fields;
+pub(crate) mod schema;
 
 pub use decode::{REGISTER_ELEMENTS_MAX, decode};
 pub use encode::AgpEncoder;

@@ -12,6 +12,11 @@
 
 pub mod agp;
 mod arena;
+mod envelope;
+pub mod pubsub;
+pub mod slim;
 
 pub use agp::AgpEncoder;
 pub use arena::{Arena, ArenaConfig};
+pub use pubsub::PubSub;
+pub use slim::Slim;

@@ -10,3 +10,4 @@ STUBS = EXT / "stubs" / "python"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 GATEWAY = Path(os.environ.get("RINGGATE_DATAPLANE", TARGET / "release" / "ringgate-dataplane"))
 INTEROP_SERVER = Path(os.environ.get("RINGGATE_INTEROP_SERVER", TARGET / "release" / "examples" / "interop_server"))
+CONTROL = Path(os.environ.get("RINGGATE_CONTROL_BINARY", TARGET / "release" / "ringgate-control"))

@@ -137,6 +137,9 @@ impl Gateway {
         session.subscriptions.clear();
         session.last = None;
         if let Some(card) = session.card.take() {
+            if card.identity.expires_unix().is_some() {
+                self.timers.note_unwanted();
+            }
             let home = self.home_of(card.name.as_str());
             self.send(
                 home,
@@ -150,7 +153,9 @@ impl Gateway {
 
     fn leave_directory(&mut self, id: SessionId) {
         let Some(card) = self.card_of(id) else { return };
-        self.directory.remove(&card);
+        if self.directory.remove(&card) {
+            self.push_effect(Effect::Absent(card.name.clone()));
+        }
         self.broadcast(|| Body::AgentDown {
             card: Arc::clone(&card),
         });

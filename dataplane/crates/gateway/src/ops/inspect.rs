@@ -1,5 +1,7 @@
 //! A look at the gateway from outside: counters, gauges, sessions, subscriptions, agents.
 
+use crate::action::Status;
+use crate::directory::Card;
 use crate::gateway::Gateway;
 use crate::ids::SessionId;
 use crate::queue::NO_GROUP;
@@ -90,18 +92,37 @@ impl Gateway {
 
     /// Every agent of the node, as this core knows it.
     pub fn agents(&self) -> impl Iterator<Item = AgentInfo> + '_ {
-        self.directory.iter().map(|agent| AgentInfo {
-            name: agent.card.name.to_string(),
-            core: agent.card.address.core,
-            session: agent.card.address.session,
-            capabilities: agent.card.capabilities.iter().map(ToString::to_string).collect(),
-            labels: agent
-                .card
-                .labels
-                .iter()
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect(),
-            status: agent.status(),
-        })
+        self.directory
+            .iter()
+            .map(|agent| agent_info(&agent.card, agent.status()))
+    }
+
+    /// The agents whose sessions are here.
+    pub fn own_agents(&self) -> impl Iterator<Item = AgentInfo> + '_ {
+        self.directory
+            .iter()
+            .filter(|agent| agent.card.address.core == self.core)
+            .map(|agent| agent_info(&agent.card, agent.status()))
+    }
+}
+
+/// What is told of an agent.
+pub(crate) fn agent_info(card: &Card, status: Status) -> AgentInfo {
+    AgentInfo {
+        name: card.name.to_string(),
+        core: card.address.core,
+        session: card.address.session,
+        capabilities: card.capabilities.iter().map(ToString::to_string).collect(),
+        labels: card
+            .labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
+        status,
+        since_unix: card.since_unix,
+        serial: card
+            .identity
+            .proved()
+            .map_or(String::new(), |credential| credential.serial.clone()),
     }
 }

@@ -5,14 +5,14 @@
 
 use crate::hash::Seed;
 use bytes::Bytes;
-use ringgate_policy::Permission;
+use ringgate_policy::{AgentName, Permission};
 
-use crate::action::{Accept, Introduce, Reject};
+use crate::action::{Accept, Introduce, Reject, To};
 use crate::code::Code;
 use crate::core_message::{Body, Introduced};
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
-use crate::ops::target::{channel_name, resource};
+use crate::ops::target::channel_name;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Channel, Invitation, after};
@@ -27,6 +27,7 @@ struct Pending {
     introducer: SessionId,
     id: u64,
     peer: Address,
+    name: AgentName,
     dialect: Dialect,
     timeout_ms: u64,
 }
@@ -78,8 +79,13 @@ impl Gateway {
         }
         self.check_introductions(waiting.len())?;
         self.check_channels(session.calls.channels.len())?;
-        self.permit(id, Permission::Introduce(resource(&introduce.target)))?;
+        self.permit_target(id, |to| Permission::Introduce(to), &introduce.target)?;
         let chosen = self.resolve(&card, id, &introduce.target)?;
+        let name = match (chosen.agent, introduce.target.to) {
+            (Some(agent), _) => self.directory.card(agent).name.clone(),
+            (None, To::Channel(text)) => self.channel(id, text)?.name.clone(),
+            (None, _) => return Err(Refusal::new(Code::Internal, "the peer has no name")),
+        };
         let number = self.next_number();
         let timeout_ms = self.timeout_ms(introduce.timeout_ms);
         let message = Outgoing::Introduce {
@@ -96,6 +102,7 @@ impl Gateway {
             introducer: id,
             id: introduce.id,
             peer: chosen.address,
+            name,
             dialect: chosen.dialect,
             timeout_ms,
         };
@@ -216,6 +223,7 @@ impl Gateway {
         if let Some(session) = self.sessions.get_mut(pending.introducer) {
             let channel = Channel {
                 peer: pending.peer,
+                name: pending.name,
                 dialect: pending.dialect,
             };
             session.calls.channels.insert(number, channel);
@@ -241,6 +249,7 @@ impl Gateway {
         // An agent that is introduced to itself has its end already.
         let channel = Channel {
             peer: invitation.introducer,
+            name: invitation.source.clone(),
             dialect: invitation.dialect,
         };
         session.calls.channels.insert(number, channel);

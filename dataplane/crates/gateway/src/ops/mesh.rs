@@ -99,7 +99,7 @@ impl Gateway {
             }
             Body::GroupFull { pattern, group, full } => self.group_room_told(from, &pattern, &group, full),
             Body::Reached { barrier } => self.barrier_answered(barrier, now, enc),
-            Body::Claim(claim) => self.claimed(*claim),
+            Body::Claim(claim) => self.claimed(*claim, now),
             Body::Granted { session, name, token } => self.granted(session, name, token, now, enc),
             Body::Refused { session, refusal } => self.claim_refused(session, *refusal, enc),
             Body::Yield { session, to } => self.give_up(session, to, now, enc),
@@ -114,7 +114,10 @@ impl Gateway {
                 self.directory.add(card);
                 self.answer(from, Some(barrier));
             }
-            Body::AgentDown { card } => self.directory.remove(&card),
+            Body::AgentDown { card } => {
+                self.directory.remove(&card);
+            }
+            Body::AgentChanged { card } => self.directory.add(card),
             Body::AgentStatus { card, status } => self.directory.set_status(&card, status),
             other => unreachable!("dealt with in take_message: {other:?}"),
         }

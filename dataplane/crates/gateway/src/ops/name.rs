@@ -18,7 +18,8 @@ use crate::code::Code;
 use crate::config::TOKEN_BYTES;
 use crate::core_message::{Body, Claim};
 use crate::gateway::Gateway;
-use crate::ids::{Address, CoreId, SessionId};
+use crate::ids::{Address, CoreId, Now, SessionId};
+use crate::ops::rights::unix_seconds;
 use crate::refusal::Refusal;
 
 /// Names whose home is this core.
@@ -59,13 +60,23 @@ impl Gateway {
         CoreId((self.names.hasher.hash_one(name) % u64::from(self.cores)) as u16)
     }
 
-    pub(crate) fn claimed(&mut self, claim: Claim) {
+    pub(crate) fn claimed(&mut self, claim: Claim, now: &Now) {
         let Claim {
             name,
             claimant,
             resume,
             token,
+            proof,
         } = claim;
+        // Whoever uses a proof a second time uses it for the same name, and so asks the same core.
+        if let Some(proof) = proof
+            && let Err(rejection) = self.authority.use_up(&proof, unix_seconds(now))
+        {
+            let message = format!("{}: {}", rejection.code, rejection.reason);
+            let refusal = Box::new(Refusal::new(Code::Unauthenticated, message));
+            let session = claimant.session;
+            return self.send(claimant.core, Body::Refused { session, refusal });
+        }
         let Some(owner) = self.names.owners.get_mut(&name) else {
             let owner = Owner {
                 address: claimant,

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use ringgate_policy::{Permission, Topic};
 
 use crate::action::{DeliveryPolicy, Publish};
-use crate::code::Code;
 use crate::core_message::Body;
 use crate::gateway::{Gateway, RUN_DIALECT};
 use crate::ids::{CoreId, Now, SessionId};
@@ -55,7 +54,7 @@ impl Gateway {
         now: &Now,
         enc: &mut E,
     ) {
-        let generation = self.authority.generation();
+        let generation = self.generation;
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -330,16 +329,5 @@ impl Gateway {
         self.sessions
             .at(local.session)
             .is_some_and(|(session, _)| session.ignores(from))
-    }
-
-    /// Asks policy.
-    pub(crate) fn permit(&self, id: SessionId, what: Permission<'_>) -> Result<(), Refusal> {
-        let Some(session) = self.sessions.get(id) else {
-            return Ok(());
-        };
-        let Some(card) = &session.card else { return Ok(()) };
-        self.authority
-            .decide(&card.identity, &card.name, what)
-            .map_err(|denial| Refusal::new(Code::PermissionDenied, denial.reason))
     }
 }

@@ -2,23 +2,34 @@
 
 use std::sync::Arc;
 
-use ringgate_policy::{AgentName, Pattern, Permission, capability, label};
+use ringgate_policy::{AgentName, Identity, Pattern, Permission, Rejection, capability, label};
 
 use crate::action::Register;
 use crate::code::Code;
 use crate::config::TOKEN_BYTES;
 use crate::core_message::{Body, Claim};
 use crate::directory::Card;
+use crate::event::EventKind;
 use crate::gateway::{Gateway, encode};
 use crate::ids::{Now, SessionId};
 use crate::ops::barrier::Then;
+use crate::ops::rights::unix_seconds;
 use crate::outgoing::{Encoder, Outgoing, Registered};
 use crate::refusal::Refusal;
 use crate::session::Stage;
 
 impl Gateway {
-    pub(crate) fn register<E: Encoder>(&mut self, id: SessionId, register: &Register<'_>, enc: &mut E) {
-        let card = match self.make_card(id, register) {
+    pub(crate) fn register<E: Encoder>(
+        &mut self,
+        id: SessionId,
+        register: &Register<'_>,
+        now: &Now,
+        enc: &mut E,
+    ) {
+        let made = self
+            .identify(id, register, now)
+            .and_then(|()| self.make_card(id, register, now));
+        let card = match made {
             Ok(card) => Arc::new(card),
             Err(refusal) => return self.end(id, refusal, enc),
         };
@@ -27,9 +38,11 @@ impl Gateway {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
+        session.generation = self.generation;
         session.stage = Stage::Claiming;
         session.pauses.claiming = true;
         session.gated = true;
+        let proof = session.peer.identity.proof();
         session.card = Some(card);
         // A token of another length was never given out: it opens nothing.
         let resume = <[u8; TOKEN_BYTES]>::try_from(register.resume_token).ok();
@@ -38,12 +51,38 @@ impl Gateway {
             claimant: self.address(id),
             resume,
             token,
+            proof,
         };
         let home = self.home_of(&claim.name);
         self.send(home, Body::Claim(Box::new(claim)));
     }
 
-    fn make_card(&self, id: SessionId, register: &Register<'_>) -> Result<Card, Refusal> {
+    /// Who the agent has proved to be: by its connection, or else by what its Register shows.
+    fn identify(&mut self, id: SessionId, register: &Register<'_>, now: &Now) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return Ok(());
+        };
+        let seconds = unix_seconds(now);
+        if session.peer.identity == Identity::Declared && !register.token.is_empty() {
+            let uri = &session.peer.proof_uri;
+            let (token, proof) = (register.token, register.proof);
+            match self.authority.authenticate(token, proof, uri, seconds) {
+                Ok(identity) => session.peer.identity = identity,
+                Err(rejection) => return Err(self.unauthenticated(id, register.name, &rejection)),
+            }
+        }
+        let examined = self.authority.examine(&session.peer.identity, seconds);
+        examined.map_err(|rejection| self.unauthenticated(id, register.name, &rejection))
+    }
+
+    fn unauthenticated(&mut self, id: SessionId, claimed: &str, rejection: &Rejection) -> Refusal {
+        let text = format!("{}: {}", rejection.code, rejection.reason);
+        let detail = format!("registering as {claimed:?}: {text}");
+        self.tell_event(id, EventKind::Unauthenticated, detail);
+        Refusal::new(Code::Unauthenticated, text)
+    }
+
+    fn make_card(&mut self, id: SessionId, register: &Register<'_>, now: &Now) -> Result<Card, Refusal> {
         let limits = &self.limits;
         let name = AgentName::new(register.name)
             .map_err(|error| Refusal::invalid(format!("name {:?}: {error}", register.name)))?;
@@ -66,9 +105,17 @@ impl Gateway {
         let Some(session) = self.sessions.get(id) else {
             return Err(Refusal::new(Code::Internal, "the stream is gone"));
         };
-        self.authority
-            .decide(&session.peer.identity, &name, Permission::Register)
-            .map_err(|denial| Refusal::new(Code::PermissionDenied, denial.reason))?;
+        let identity = session.peer.identity.clone();
+        let declared = register.capabilities.iter().map(|text| Permission::Declare(text));
+        for what in std::iter::once(Permission::Register).chain(declared) {
+            if let Err(denial) = self.authority.decide(&identity, &name, what) {
+                self.tell_denied(id, EventKind::PermissionDenied, &what, &denial);
+                return Err(Refusal::new(Code::PermissionDenied, denial.reason));
+            }
+        }
+        let Some(session) = self.sessions.get(id) else {
+            return Err(Refusal::new(Code::Internal, "the stream is gone"));
+        };
         let mut capabilities: Vec<Box<str>> = register.capabilities.iter().map(|&text| text.into()).collect();
         capabilities.sort_unstable();
         capabilities.dedup();
@@ -76,7 +123,7 @@ impl Gateway {
             name,
             address: self.address(id),
             dialect: session.peer.dialect,
-            identity: session.peer.identity.clone(),
+            identity,
             capabilities,
             labels: register
                 .labels
@@ -84,6 +131,7 @@ impl Gateway {
                 .map(|&(key, value)| (key.into(), value.into()))
                 .collect(),
             accept_from: register.accept_from.iter().map(|&text| text.into()).collect(),
+            since_unix: unix_seconds(now),
         })
     }
 
@@ -109,6 +157,9 @@ impl Gateway {
     }
 
     pub(crate) fn claim_refused<E: Encoder>(&mut self, id: SessionId, refusal: Refusal, enc: &mut E) {
+        if refusal.code == Code::Unauthenticated {
+            self.tell_event(id, EventKind::ProofReplayed, refusal.message.to_string());
+        }
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -127,6 +178,7 @@ impl Gateway {
     pub(crate) fn go_public<E: Encoder>(&mut self, id: SessionId, now: &Now, enc: &mut E) {
         let Some(card) = self.card_of(id) else { return };
         self.directory.add(Arc::clone(&card));
+        self.tell_present(&card);
         let barrier = self.barriers.begin();
         self.broadcast(|| Body::AgentUp {
             card: Arc::clone(&card),
@@ -149,6 +201,8 @@ impl Gateway {
         session.stage = Stage::Active;
         session.gated = false;
         session.pauses.claiming = false;
+        // What an earlier authority allowed, here or where it comes from, is looked at again.
+        let review = session.resumed || session.generation != self.generation;
         let name = format!("{}-{}-{}", self.node, self.core, id);
         let limits = &self.limits;
         let registered = Registered {
@@ -173,6 +227,10 @@ impl Gateway {
         };
         self.send(home, settled);
         self.let_go(id);
+        self.watch_credential(id, now);
+        if review {
+            self.review_later(id, now);
+        }
         let Some(session) = self.sessions.get(id) else {
             return;
         };

@@ -12,7 +12,6 @@ use crate::code::Code;
 use crate::core_message::Body;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
-use crate::ops::target::resource;
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Inbound, Stage, after};
@@ -83,7 +82,7 @@ impl Gateway {
             );
             return Err(Refusal::retryable(Code::ResourceExhausted, message));
         }
-        self.permit(id, Permission::Request(resource(&request.target)))?;
+        self.permit_target(id, |to| Permission::Request(to), &request.target)?;
         let chosen = self.resolve(&card, id, &request.target)?;
         let number = self.next_number();
         let timeout_ms = self.timeout_ms(request.timeout_ms);

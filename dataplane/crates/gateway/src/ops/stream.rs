@@ -6,12 +6,12 @@
 use bytes::Bytes;
 use ringgate_policy::Permission;
 
-use crate::action::{Chunk, StreamClose, StreamOpen};
+use crate::action::{Chunk, StreamClose, StreamOpen, To};
 use crate::code::Code;
 use crate::core_message::{Body, StreamOpened};
 use crate::gateway::{Gateway, RUN_DIALECT, encode};
 use crate::ids::SessionId;
-use crate::ops::target::resource;
+use crate::ops::rights::named;
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::StreamEnd;
@@ -47,7 +47,11 @@ impl Gateway {
             return Err(Refusal::new(Code::AlreadyExists, message));
         }
         self.check_streams(session.calls.streams.len())?;
-        self.permit(id, Permission::Stream(resource(&open.target)))?;
+        self.permit_target(id, |to| Permission::Stream(to), &open.target)?;
+        let asked = match open.target.to {
+            To::Channel(text) => self.channel(id, text)?.name.as_str().into(),
+            _ => named(&open.target).into(),
+        };
         let chosen = self.resolve(&card, id, &open.target)?;
         let number = self.next_number() * 2;
         let message = Outgoing::StreamOpen {
@@ -61,6 +65,7 @@ impl Gateway {
                 peer: chosen.address,
                 peer_number: number,
                 credit: 0,
+                asked: Some(asked),
             };
             session.calls.streams.insert(open.stream, end);
         }
@@ -101,6 +106,7 @@ impl Gateway {
                         peer: opener,
                         peer_number: opener_number,
                         credit,
+                        asked: None,
                     };
                     session.calls.streams.insert(number, end);
                 }
@@ -167,7 +173,8 @@ impl Gateway {
                 chunk.stream, chunk.payload_bytes, end.credit
             );
             let refusal = Refusal::new(Code::ResourceExhausted, message);
-            return self.break_stream(id, chunk.stream, &refusal, enc);
+            let why = "the peer broke the stream's rules";
+            return self.break_stream(id, chunk.stream, &refusal, why, enc);
         }
         end.credit -= chunk.payload_bytes;
         let (peer, number) = (end.peer, end.peer_number);
@@ -224,7 +231,14 @@ impl Gateway {
     }
 
     /// Ends a stream for both ends, whose first is told by an Error.
-    fn break_stream<E: Encoder>(&mut self, id: SessionId, number: u64, refusal: &Refusal, enc: &mut E) {
+    pub(crate) fn break_stream<E: Encoder>(
+        &mut self,
+        id: SessionId,
+        number: u64,
+        refusal: &Refusal,
+        why: &str,
+        enc: &mut E,
+    ) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -236,7 +250,7 @@ impl Gateway {
             to: end.peer.session,
             number: end.peer_number,
             code: refusal.code,
-            message: "the peer broke the stream's rules".into(),
+            message: why.into(),
         };
         self.send(end.peer.core, ended);
         self.refuse(id, number, refusal, enc);

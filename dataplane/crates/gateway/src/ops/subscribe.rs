@@ -63,7 +63,7 @@ impl Gateway {
         );
     }
 
-    fn check_subscribe(&self, id: SessionId, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
+    fn check_subscribe(&mut self, id: SessionId, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
         let limits = &self.limits;
         Pattern::new(subscribe.pattern)
             .map_err(|error| Refusal::invalid(format!("pattern {:?}: {error}", subscribe.pattern)))?;

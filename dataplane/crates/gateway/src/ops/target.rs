@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use ringgate_policy::{AgentName, capability, service};
-
 use crate::action::{Target, To};
 use crate::code::Code;
 use crate::directory::{Absent, Card, Kind};
 use crate::gateway::Gateway;
 use crate::ids::{Address, SessionId};
+use crate::ops::rights::check_target;
 use crate::outgoing::Dialect;
 use crate::refusal::Refusal;
+use crate::session::Channel;
 
 /// The one who gets it.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +30,6 @@ fn channel_number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("channel-")?, 16).ok()
 }
 
-/// What policy is asked about.
-pub(crate) fn resource<'a>(target: &Target<'a>) -> &'a str {
-    match target.to {
-        To::Agent(text) | To::Service(text) | To::Capability(text) | To::Channel(text) => text,
-    }
-}
-
 impl Gateway {
     /// Finds the receiver of a message.
     pub(crate) fn resolve(
@@ -50,20 +43,17 @@ impl Gateway {
             To::Agent(name) => {
                 let found = self.directory.by_name(name, from);
                 if found == Err(Absent::Nobody) {
-                    AgentName::new(name)
-                        .map_err(|error| Refusal::invalid(format!("target agent {name:?}: {error}")))?;
+                    check_target(target)?;
                 }
                 found
             }
             To::Service(name) => {
-                service(name)
-                    .map_err(|error| Refusal::invalid(format!("target service {name:?}: {error}")))?;
+                check_target(target)?;
                 self.directory
                     .pick(Kind::Service, name, target.balance, target.affinity, from)
             }
             To::Capability(name) => {
-                capability(name)
-                    .map_err(|error| Refusal::invalid(format!("target capability {name:?}: {error}")))?;
+                check_target(target)?;
                 self.directory
                     .pick(Kind::Capability, name, target.balance, target.affinity, from)
             }
@@ -83,20 +73,24 @@ impl Gateway {
     }
 
     fn resolve_channel(&self, id: SessionId, text: &str) -> Result<Chosen, Refusal> {
-        let channel = self
-            .sessions
+        let channel = self.channel(id, text)?;
+        Ok(Chosen {
+            address: channel.peer,
+            dialect: channel.dialect,
+            agent: None,
+        })
+    }
+
+    /// A channel of a session, by its name.
+    pub(crate) fn channel(&self, id: SessionId, text: &str) -> Result<&Channel, Refusal> {
+        self.sessions
             .get(id)
             .and_then(|session| session.calls.channels.get(&channel_number(text)?))
             .ok_or_else(|| {
                 let message =
                     format!("there is no channel {text:?}; it ended with its peer's stream: introduce anew");
                 Refusal::new(Code::NotFound, message)
-            })?;
-        Ok(Chosen {
-            address: channel.peer,
-            dialect: channel.dialect,
-            agent: None,
-        })
+            })
     }
 }
 

@@ -26,6 +26,10 @@ impl Cache {
         }
     }
 
+    pub(super) fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     pub(super) fn get(&self, topic: &str) -> Option<&Rc<MatchSet>> {
         self.sets
             .find(self.hasher.hash_one(topic), |set| &*set.topic == topic)

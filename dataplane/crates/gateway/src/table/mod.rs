@@ -91,6 +91,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    pub(crate) fn set_cache_bytes_max(&mut self, bytes: u64) {
+        self.cache.set_bytes_max(bytes);
+    }
+
     pub(crate) fn new(seed: u64, cache_bytes_max: u64) -> Self {
         let hasher = Seed::new(seed);
         Self {

@@ -5,6 +5,7 @@
 //! * honesty: of what is published to an agent's mailbox, each message is received or counted in a `Gap`, through losses of the
 //!   connection and resumes on any core;
 //! * each group message reaches at most one member; each request ends exactly once;
+//! * policy changes at any time, on one core after the other: in the end nobody has what it may not have;
 //! * queues stay within their bounds; nobody stays paused; in the end nothing is left.
 //!
 //! `RINGGATE_SIMULATION_SEEDS=n` runs n seeds, `RINGGATE_SIMULATION_SEED=s` one of them.
@@ -14,6 +15,7 @@ mod support;
 
 mod dice;
 mod player;
+mod whims;
 mod world;
 
 use world::World;

@@ -8,11 +8,12 @@ use ringgate_gateway::action::{
 };
 use ringgate_gateway::code::Code;
 use ringgate_gateway::{Closing, Flow};
-use ringgate_policy::Limits;
+use ringgate_policy::{Limits, Permission};
 
 use crate::dice::Dice;
 use crate::player::{MAILBOX, News, Player, State};
 use crate::support::Node;
+use crate::whims::Whims;
 
 const PLAYERS: usize = 7;
 const MEMORY: u64 = 1 << 20;
@@ -29,6 +30,8 @@ pub(crate) struct World {
     /// publisher's stream, and what the next stream publishes is not held behind it.
     streams: Vec<u64>,
     limits: Limits,
+    /// What each core's policy allows; none: everything.
+    whims: Vec<Option<Whims>>,
 }
 
 impl World {
@@ -57,6 +60,7 @@ impl World {
             published: 0,
             streams: vec![0; PLAYERS],
             limits,
+            whims: vec![None; usize::from(cores)],
         }
     }
 
@@ -73,6 +77,10 @@ impl World {
             9 => {
                 let ms = 1 + self.dice.below(15) as u64;
                 self.node.advance(ms);
+                if self.dice.one_in(12) {
+                    let core = self.dice.below(self.node.cores());
+                    self.change_policy(core);
+                }
             }
             10..=12 => {
                 let player = self.dice.below(PLAYERS);
@@ -87,6 +95,37 @@ impl World {
             }
         }
         self.after();
+    }
+
+    fn change_policy(&mut self, core: usize) {
+        let whims = Whims::new(self.dice.next());
+        self.whims[core] = Some(whims);
+        let now = self.node.now;
+        self.node.gateways[core].reauthorise(Box::new(whims), &now);
+    }
+
+    /// Everything that an agent has is allowed by the policy of its core.
+    fn check_rights(&self) {
+        for player in self.players.iter().filter(|player| player.is_active()) {
+            let gateway = &self.node.gateways[player.core];
+            assert!(!gateway.is_reviewing());
+            let Some(whims) = self.whims[player.core] else {
+                continue;
+            };
+            for subscription in gateway.subscriptions(player.session) {
+                let what = Permission::Subscribe(&subscription.pattern);
+                assert!(
+                    whims.allow(&player.name, what),
+                    "{} has {subscription:?}",
+                    player.name
+                );
+            }
+            for agent in gateway.own_agents().filter(|agent| agent.name == player.name) {
+                for capability in &agent.capabilities {
+                    assert!(whims.allow(&player.name, Permission::Declare(capability)));
+                }
+            }
+        }
     }
 
     /// Notes what the gateway did meanwhile, and what must always hold.
@@ -548,6 +587,7 @@ impl World {
                 );
             }
         }
+        self.check_rights();
         for index in 0..PLAYERS {
             if self.players[index].is_active() {
                 self.leave(index);

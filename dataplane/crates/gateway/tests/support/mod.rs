@@ -13,7 +13,8 @@ use ringgate_gateway::action::{
 use ringgate_gateway::code::Code;
 use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing};
 use ringgate_gateway::{
-    Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, Now, PeerInfo, SessionId,
+    Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, Now, PeerInfo, SecurityEvent,
+    SessionId,
 };
 use ringgate_policy::{Identity, Limits};
 
@@ -250,6 +251,9 @@ pub struct Node {
     pub now: Now,
     pub resumed: Vec<(usize, SessionId)>,
     pub ended: Vec<(usize, SessionId, Code)>,
+    pub events: Vec<SecurityEvent>,
+    /// Who came (true) and left, in order.
+    pub presence: Vec<(String, bool)>,
     book: Rc<RefCell<Vec<Said>>>,
     streams: u64,
 }
@@ -280,6 +284,8 @@ impl Node {
             },
             resumed: Vec::new(),
             ended: Vec::new(),
+            events: Vec::new(),
+            presence: Vec::new(),
             book,
             streams: 0,
         }
@@ -290,11 +296,16 @@ impl Node {
     }
 
     pub fn open(&mut self, core: usize) -> SessionId {
+        self.open_as(core, Identity::Declared)
+    }
+
+    pub fn open_as(&mut self, core: usize, identity: Identity) -> SessionId {
         self.streams += 1;
         let peer = PeerInfo {
             dialect: Dialect::Agp,
             address: "test".into(),
-            identity: Identity::Declared,
+            identity,
+            proof_uri: String::new(),
             connection: self.streams,
         };
         self.gateways[core].open(peer, &self.now)
@@ -334,6 +345,9 @@ impl Node {
                 }
                 Effect::Resume(session) => self.resumed.push((core, session)),
                 Effect::End { session, code, .. } => self.ended.push((core, session, code)),
+                Effect::Security(event) => self.events.push(*event),
+                Effect::Present(agent) => self.presence.push((agent.name, true)),
+                Effect::Absent(name) => self.presence.push((name.to_string(), false)),
             }
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Field<'a> {
 }
 
 /// The fields of a message that are still to be read.
+#[derive(Clone)]
 pub(crate) struct Fields<'a> {
     schema: &'static Schema,
     rest: &'a [u8],
@@ -78,6 +79,12 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(Some(field))
+    }
+
+    /// What is still to be read, to see where a field began or ended.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// An error on the field `number` of this message; its id is to be found by who knows the message.

@@ -52,7 +52,7 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    const fn new(name: &'static str, fields: &[(usize, &'static str, Kind)]) -> Schema {
+    pub(crate) const fn new(name: &'static str, fields: &[(usize, &'static str, Kind)]) -> Schema {
         let mut schema = Schema {
             name,
             kinds: [Kind::Unknown; NUMBERS],

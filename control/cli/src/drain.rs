@@ -1,0 +1,47 @@
+//! `ringgate drain`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::session::STATE;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Process id of the data plane. Else the one of `ringgate up` in this folder.
+    #[arg(long)]
+    pid: Option<i32>,
+}
+
+/// Asks the data plane to end, and returns when it has.
+pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+    let number = match arguments.pid {
+        Some(pid) => pid,
+        None => started(&Path::new(STATE).join("dataplane.pid"))?,
+    };
+    let pid = Pid::from_raw(number).ok_or_else(|| anyhow!("{number} is no process id"))?;
+    // By a descriptor: the number may be another process's by the time it is signalled.
+    let process =
+        pidfd_open(pid, PidfdFlags::empty()).with_context(|| format!("there is no process {number}"))?;
+    pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("cannot signal process {number}"))?;
+    // Readable once the process has ended.
+    let process = AsyncFd::with_interest(process, Interest::READABLE).context("cannot wait for its end")?;
+    let _ended = process.readable().await.context("cannot wait for its end")?;
+    println!("process {number} has ended");
+    Ok(())
+}
+
+fn started(file: &PathBuf) -> Result<i32> {
+    let text = std::fs::read_to_string(file).with_context(|| {
+        format!(
+            "no data plane was started here ({}): give --pid PID",
+            file.display()
+        )
+    })?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("{} holds no process id", file.display()))
+}

@@ -1,0 +1,274 @@
+//! TLS handshakes in memory: who gets through, and why the others do not.
+
+use std::sync::Arc;
+
+use crate::world::{ALICE, World};
+use ringgate_identity::tls::{
+    Expected, SharedCredential, anchored_verifier, client_config, client_verifier, pinned_verifier, reason,
+    server_config, server_verifier,
+};
+use ringgate_identity::{Fingerprint, NodeId, Reason, Revocation, Revoked, SharedVerifier, UnixTime};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+/// A node and what it trusts, and an agent and what it trusts. rustls asks the system's clock, so that they live now.
+struct Network {
+    world: World,
+    at_node: Arc<SharedVerifier>,
+    at_agent: Arc<SharedVerifier>,
+    node: Arc<SharedCredential>,
+    agent: Arc<SharedCredential>,
+}
+
+impl Network {
+    fn new() -> Self {
+        let world = World::at("acme.example", UnixTime::now());
+        let credential = |path| {
+            let (key, issued) = world.enroll(path);
+            Arc::new(SharedCredential::new(issued.chain, &key).expect("credential"))
+        };
+        Self {
+            node: credential("node/edge-1"),
+            agent: credential(ALICE),
+            at_node: Arc::new(SharedVerifier::new(world.verifier())),
+            at_agent: Arc::new(SharedVerifier::new(world.verifier())),
+            world,
+        }
+    }
+
+    fn server(&self) -> ServerConfig {
+        server_config(self.at_node.clone(), true, self.node.clone()).expect("TLS 1.3")
+    }
+
+    fn client(&self, expected: Expected) -> ClientConfig {
+        client_config(
+            server_verifier(self.at_agent.clone(), expected),
+            Some(self.agent.clone()),
+        )
+        .expect("TLS 1.3")
+    }
+}
+
+/// What went wrong at the client and at the server.
+type Outcome = (Option<rustls::Error>, Option<rustls::Error>);
+
+fn handshake(client: ClientConfig, server: ServerConfig, host: &str) -> Outcome {
+    let name = ServerName::try_from(host.to_owned()).expect("a host");
+    let mut client = ClientConnection::new(Arc::new(client), name).expect("client");
+    let mut server = ServerConnection::new(Arc::new(server)).expect("server");
+    let (mut at_client, mut at_server) = (None, None);
+    // Six flights are more than any handshake has, alerts included.
+    for _ in 0..6 {
+        let mut flight = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut flight).expect("memory");
+        }
+        feed(&flight, &mut at_server, |bytes| {
+            server.read_tls(bytes).expect("memory");
+            server.process_new_packets().map(|_| ())
+        });
+        let mut flight = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut flight).expect("memory");
+        }
+        feed(&flight, &mut at_client, |bytes| {
+            client.read_tls(bytes).expect("memory");
+            client.process_new_packets().map(|_| ())
+        });
+    }
+    if at_client.is_none() && at_server.is_none() {
+        assert!(!client.is_handshaking() && !server.is_handshaking());
+        assert_eq!(client.alpn_protocol(), Some(&b"h2"[..]));
+    }
+    (at_client, at_server)
+}
+
+fn feed(
+    mut flight: &[u8],
+    error: &mut Option<rustls::Error>,
+    mut process: impl FnMut(&mut &[u8]) -> Result<(), rustls::Error>,
+) {
+    while !flight.is_empty() && error.is_none() {
+        *error = process(&mut flight).err();
+    }
+}
+
+fn at_server(outcome: &Outcome) -> Option<Reason> {
+    outcome.1.as_ref().and_then(reason)
+}
+
+fn at_client(outcome: &Outcome) -> Option<Reason> {
+    outcome.0.as_ref().and_then(reason)
+}
+
+#[test]
+fn both_ends_verify_each_other() {
+    let network = Network::new();
+    for (expected, host) in [
+        (Expected::Host, "localhost"),
+        (Expected::Host, "127.0.0.1"),
+        (Expected::AnyNode, "10.1.2.3"),
+        (Expected::Node(NodeId::new("edge-1").expect("valid")), "10.1.2.3"),
+    ] {
+        let outcome = handshake(network.client(expected), network.server(), host);
+        assert_eq!(outcome, (None, None), "{host}");
+    }
+}
+
+#[test]
+fn a_server_must_be_who_was_expected() {
+    let network = Network::new();
+    let outcome = handshake(
+        network.client(Expected::Host),
+        network.server(),
+        "elsewhere.example",
+    );
+    assert_eq!(at_client(&outcome), Some(Reason::HostMismatch));
+    let other = Expected::Node(NodeId::new("edge-2").expect("valid"));
+    let outcome = handshake(network.client(other), network.server(), "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::PeerMismatch));
+    // An agent that plays the gateway.
+    let server = server_config(network.at_node.clone(), true, network.agent.clone()).expect("TLS 1.3");
+    let outcome = handshake(network.client(Expected::AnyNode), server, "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::PeerMismatch));
+    // A gateway of somebody else.
+    let server = Network::new().server();
+    let outcome = handshake(network.client(Expected::AnyNode), server, "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused_where_one_is_required() {
+    let network = Network::new();
+    let anonymous = || {
+        client_config(server_verifier(network.at_agent.clone(), Expected::AnyNode), None).expect("TLS 1.3")
+    };
+    let outcome = handshake(anonymous(), network.server(), "localhost");
+    assert_eq!(at_server(&outcome), Some(Reason::NoCertificate));
+    let lenient = server_config(network.at_node.clone(), false, network.node.clone()).expect("TLS 1.3");
+    assert_eq!(handshake(anonymous(), lenient, "localhost"), (None, None));
+}
+
+#[test]
+fn a_revocation_is_felt_by_the_next_handshake_of_the_same_configuration() {
+    let network = Network::new();
+    let (server, client) = (network.server(), network.client(Expected::AnyNode));
+    assert_eq!(
+        handshake(client.clone(), server.clone(), "localhost"),
+        (None, None)
+    );
+    let mut revocations = network.at_node.load().revocations().clone();
+    revocations
+        .insert(Revocation {
+            number: 1,
+            revoked: Revoked::Identity(network.world.uri(ALICE)),
+            at: UnixTime::now(),
+        })
+        .expect("the first");
+    network
+        .at_node
+        .swap(network.at_node.load().with_revocations(revocations));
+    let outcome = handshake(client, server, "localhost");
+    assert_eq!(
+        at_server(&outcome),
+        Some(Reason::Revoked),
+        "no session was resumed"
+    );
+}
+
+#[test]
+fn a_credential_is_replaced_without_a_new_configuration() {
+    let network = Network::new();
+    let client = network.client(Expected::AnyNode);
+    let stranger = World::at("acme.example", UnixTime::now());
+    let (key, issued) = stranger.enroll(ALICE);
+    network.agent.swap(issued.chain, &key).expect("credential");
+    let outcome = handshake(client.clone(), network.server(), "localhost");
+    assert_eq!(at_server(&outcome), Some(Reason::UnknownIssuer));
+    let (key, issued) = network.world.enroll(ALICE);
+    network.agent.swap(issued.chain, &key).expect("credential");
+    assert_eq!(handshake(client, network.server(), "localhost"), (None, None));
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_refused() {
+    let network = Network::new();
+    let (_, issued) = network.world.enroll(ALICE);
+    let (other_key, _) = network.world.enroll(ALICE);
+    network.agent.swap(issued.chain, &other_key).expect("credential");
+    let outcome = handshake(network.client(Expected::AnyNode), network.server(), "localhost");
+    assert_eq!(at_server(&outcome), Some(Reason::KeyMismatch));
+}
+
+#[test]
+fn an_older_tls_is_refused() {
+    // MLS.md T11.
+    let network = Network::new();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let old_client = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .expect("TLS 1.2")
+        .dangerous()
+        .with_custom_certificate_verifier(server_verifier(network.at_agent.clone(), Expected::AnyNode))
+        .with_no_client_auth();
+    let outcome = handshake(old_client, network.server(), "localhost");
+    assert!(
+        matches!(outcome.1, Some(rustls::Error::PeerIncompatible(_))),
+        "{outcome:?}"
+    );
+    let old_server = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .expect("TLS 1.2")
+        .with_client_cert_verifier(client_verifier(network.at_node.clone(), true))
+        .with_cert_resolver(network.node.clone());
+    let outcome = handshake(network.client(Expected::AnyNode), old_server, "localhost");
+    assert!(outcome.0.is_some() || outcome.1.is_some(), "{outcome:?}");
+}
+
+#[test]
+fn a_newcomer_recognises_the_authority_by_its_fingerprint() {
+    let network = Network::new();
+    let lenient = || server_config(network.at_node.clone(), false, network.node.clone()).expect("TLS 1.3");
+    let newcomer = |verifier: Arc<dyn ServerCertVerifier>| client_config(verifier, None).expect("TLS 1.3");
+    let pinned = |fingerprint| newcomer(pinned_verifier(fingerprint));
+    let good = network.world.issuer.fingerprint();
+    assert_eq!(handshake(pinned(good), lenient(), "localhost"), (None, None));
+    let outcome = handshake(pinned(good), lenient(), "elsewhere.example");
+    assert_eq!(at_client(&outcome), Some(Reason::HostMismatch));
+    let outcome = handshake(pinned(World::new().issuer.fingerprint()), lenient(), "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+
+    let anchored = |world: &World| newcomer(anchored_verifier(world.issuer.bundle(1, 60).anchors));
+    assert_eq!(
+        handshake(anchored(&network.world), lenient(), "localhost"),
+        (None, None)
+    );
+    let outcome = handshake(anchored(&World::new()), lenient(), "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+    let outcome = handshake(newcomer(anchored_verifier(Vec::new())), lenient(), "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+
+    // Somebody sends the authority's certificate along, but has a leaf of their own making.
+    let stranger = World::at("acme.example", UnixTime::now());
+    let (key, issued) = stranger.enroll("node/edge-1");
+    let mut chain = issued.chain;
+    chain.extend(network.world.issuer.bundle(1, 60).intermediates);
+    let forged = Arc::new(SharedCredential::new(chain, &key).expect("credential"));
+    let server = server_config(network.at_node.clone(), false, forged).expect("TLS 1.3");
+    let outcome = handshake(pinned(good), server, "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+
+    // The fingerprint of a leaf makes it no authority.
+    let (key, issued) = network.world.enroll("node/edge-1");
+    let leaf = Fingerprint::of(&issued.chain[0]);
+    let twice = vec![issued.chain[0].clone(), issued.chain[0].clone()];
+    let server = server_config(
+        network.at_node.clone(),
+        false,
+        Arc::new(SharedCredential::new(twice, &key).expect("credential")),
+    )
+    .expect("TLS 1.3");
+    let outcome = handshake(pinned(leaf), server, "localhost");
+    assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+}

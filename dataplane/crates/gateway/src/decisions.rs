@@ -1,0 +1,103 @@
+//! What policy has lately decided for one session.
+//!
+//! Agents do the same few things over and over. A decision is looked up by action and resource and holds as long as the authority
+//! does; there are at most so many, and then all are forgotten, which costs the agent that does so many things some questions.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use ringgate_policy::Permission;
+
+use crate::hash::Seed;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    /// Of the authority that made them.
+    generation: u64,
+    known: HashTable<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    action: &'static str,
+    resource: Box<str>,
+    decided: Decided,
+}
+
+/// Allowed, or why not.
+pub(crate) type Decided = Result<(), Arc<str>>;
+
+impl Decisions {
+    /// What was decided under this generation.
+    #[inline]
+    pub(crate) fn get(&self, what: &Permission<'_>, generation: u64, hasher: Seed) -> Option<&Decided> {
+        if self.generation != generation {
+            return None;
+        }
+        let (action, resource) = (what.action(), what.resource());
+        let known = self.known.find(hasher.hash_one((action, resource)), |known| {
+            known.action == action && *known.resource == *resource
+        });
+        known.map(|known| &known.decided)
+    }
+
+    /// Remembers a decision, of which at most `most` are kept.
+    pub(crate) fn put(
+        &mut self,
+        what: &Permission<'_>,
+        decided: Decided,
+        generation: u64,
+        most: usize,
+        hasher: Seed,
+    ) {
+        if self.generation != generation || self.known.len() >= most {
+            self.generation = generation;
+            self.known.clear();
+        }
+        let (action, resource) = (what.action(), what.resource());
+        let known = Known {
+            action,
+            resource: resource.into(),
+            decided,
+        };
+        let hash = |known: &Known| hasher.hash_one((known.action, &*known.resource));
+        self.known
+            .insert_unique(hasher.hash_one((action, resource)), known, hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_of_its_action_resource_and_generation() {
+        let hasher = Seed::new(1);
+        let mut decisions = Decisions::default();
+        decisions.put(&Permission::Publish("a"), Ok(()), 1, 8, hasher);
+        decisions.put(&Permission::Subscribe("a"), Err("no".into()), 1, 8, hasher);
+        assert_eq!(decisions.get(&Permission::Publish("a"), 1, hasher), Some(&Ok(())));
+        assert_eq!(
+            decisions.get(&Permission::Subscribe("a"), 1, hasher),
+            Some(&Err("no".into()))
+        );
+        assert_eq!(decisions.get(&Permission::Publish("b"), 1, hasher), None);
+        assert_eq!(decisions.get(&Permission::Publish("a"), 2, hasher), None);
+        decisions.put(&Permission::Publish("b"), Ok(()), 2, 8, hasher);
+        assert_eq!(decisions.get(&Permission::Subscribe("a"), 2, hasher), None);
+    }
+
+    #[test]
+    fn there_are_never_more_than_allowed() {
+        let hasher = Seed::new(1);
+        let mut decisions = Decisions::default();
+        for number in 0..100 {
+            let topic = number.to_string();
+            decisions.put(&Permission::Publish(&topic), Ok(()), 1, 8, hasher);
+            assert!(decisions.known.len() <= 8);
+            assert!(decisions.get(&Permission::Publish(&topic), 1, hasher).is_some());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Security events: what the operator's audit log shall know.
+
+use std::fmt;
+
+/// What happened. A closed list; metrics and the audit log use these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// No, or no valid, credential was shown.
+    Unauthenticated,
+    /// Policy does not allow what an agent asked for. Told once for each thing asked for, until policy changes.
+    PermissionDenied,
+    /// Policy no longer allows what an agent had: a subscription, a stream, a capability.
+    PermissionLost,
+    /// A credential was revoked, and what it had open was ended.
+    RevokedConnClosed,
+    /// A credential ran out, and what it had open was ended.
+    CredentialExpired,
+    /// The proof of a bearer token came a second time.
+    ProofReplayed,
+}
+
+impl EventKind {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::PermissionLost,
+        Self::RevokedConnClosed,
+        Self::CredentialExpired,
+        Self::ProofReplayed,
+    ];
+
+    /// As the audit log writes it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::PermissionLost => "PERMISSION_LOST",
+            Self::RevokedConnClosed => "REVOKED_CONN_CLOSED",
+            Self::CredentialExpired => "CREDENTIAL_EXPIRED",
+            Self::ProofReplayed => "PROOF_REPLAYED",
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// One security event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// Who: the identity that was proved, or the name that was claimed where nothing was.
+    pub identity: String,
+    /// The peer's address; empty where it is not known.
+    pub address: String,
+    /// What exactly, never with payload.
+    pub detail: String,
+}

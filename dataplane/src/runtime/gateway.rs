@@ -1,0 +1,279 @@
+//! The gateway: agents on every core, and the service thread beside them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ringgate_identity::SharedVerifier;
+use rustls::ServerConfig;
+use rustls::server::ResolvesServerCert;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::{Node, StartError, clients_by_the_web};
+use crate::agents::{AgentsConfig, random};
+use crate::config::{Config, Profile, Sources};
+use crate::control::{Link, LinkSender};
+use crate::front::{Front, FrontConfig};
+use crate::observe::{
+    Command, Observation, Observer, Order, Reporter, SecurityCounts, Seen, observations, serve,
+};
+use crate::rules::{Rules, from_files};
+use crate::tls::{self, Clients, FileCertificate};
+
+/// How often the files of the listener's certificate are looked at. Certificates are renewed days before they end.
+const FILES_EVERY: Duration = Duration::from_secs(5);
+/// How often presence that was lost is asked for again.
+const PRESENCE_EVERY: Duration = Duration::from_secs(1);
+/// How often the control process is told of the load.
+const LOAD_EVERY: Duration = Duration::from_secs(5);
+
+/// What a gateway starts with, wherever it comes from.
+struct Setup {
+    config: Config,
+    rules: Arc<Rules>,
+    tls: Option<Arc<ServerConfig>>,
+    /// The listener's certificate, where it is in files.
+    certificate: Option<Arc<FileCertificate>>,
+    link: Option<Link>,
+}
+
+/// Runs a gateway until it is told to stop.
+///
+/// # Errors
+/// [`StartError`] with cause and remedy.
+pub fn run(sources: &Sources) -> Result<(), StartError> {
+    let (reporter, observations) = observations();
+    let Setup {
+        config,
+        rules,
+        tls,
+        certificate,
+        link,
+    } = Setup::new(sources, &reporter)?;
+    let agents = AgentsConfig {
+        node: config.node.clone(),
+        seed: u64::from_le_bytes(random()),
+        rules,
+        reporter: reporter.clone(),
+    };
+    let front = FrontConfig::new(agents, &config)?;
+    let node = Node::start_with(&config, tls, front.services(), move |core, cores| {
+        Front::new(front.clone(), core, cores)
+    })?;
+    let service = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::ServiceThread(error.to_string()))?;
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let link = match link {
+        Some(link) => Some(link.run(node.address, node.commands(), config.clone())?),
+        None => None,
+    };
+    let attendant = Attendant {
+        config,
+        certificate,
+        counts: reporter.counts().clone(),
+        link,
+    };
+    service.block_on(attendant.attend(node, observations))
+}
+
+impl Setup {
+    fn new(sources: &Sources, reporter: &Reporter) -> Result<Setup, StartError> {
+        let config = sources.read(None)?;
+        if config.control.urls.is_empty() {
+            return Setup::alone(config, reporter);
+        }
+        let (link, start) = Link::start(sources.clone(), config)?;
+        let files = file_certificate(&start.config)?;
+        let certificate: Arc<dyn ResolvesServerCert> = match &files {
+            Some(files) => files.clone(),
+            None => start.credential,
+        };
+        let clients = Clients::TrustDomain {
+            verifier: start.verifier,
+            required: start.config.tls_client_required,
+            reporter: reporter.clone(),
+        };
+        Ok(Setup {
+            tls: Some(tls::server_config(certificate, clients)?),
+            config: start.config,
+            rules: start.rules,
+            certificate: files,
+            link: Some(link),
+        })
+    }
+
+    /// Without a control process.
+    fn alone(config: Config, reporter: &Reporter) -> Result<Setup, StartError> {
+        let rules = Arc::new(from_files(&config)?);
+        let certificate = file_certificate(&config)?;
+        let clients = match rules.verifier() {
+            None => clients_by_the_web(&config),
+            Some(verifier) => Clients::TrustDomain {
+                verifier: Arc::new(SharedVerifier::new(
+                    verifier.with_revocations(verifier.revocations().clone()),
+                )),
+                required: config.tls_client_required,
+                reporter: reporter.clone(),
+            },
+        };
+        let tls = match &certificate {
+            None => None,
+            Some(certificate) => Some(tls::server_config(certificate.clone(), clients)?),
+        };
+        Ok(Setup {
+            config,
+            rules,
+            tls,
+            certificate,
+            link: None,
+        })
+    }
+}
+
+fn file_certificate(config: &Config) -> Result<Option<Arc<FileCertificate>>, StartError> {
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(chain), Some(key)) => {
+            let certificate = FileCertificate::read(chain.clone(), key.clone())?;
+            Ok(Some(Arc::new(certificate)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Looks after a running node.
+struct Attendant {
+    config: Arc<ArcSwap<Config>>,
+    certificate: Option<Arc<FileCertificate>>,
+    counts: Arc<SecurityCounts>,
+    link: Option<LinkSender>,
+}
+
+impl Attendant {
+    /// Serves the operator, waits for the signal to stop, drains, and returns when all cores have ended.
+    async fn attend(self, node: Node, observations: mpsc::Receiver<Observation>) -> Result<(), StartError> {
+        let service_error = |error: std::io::Error| StartError::ServiceThread(error.to_string());
+        let mut terminate = signal(SignalKind::terminate()).map_err(service_error)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(service_error)?;
+        let config = self.config.load_full();
+        let status = self.link.as_ref().map(|link| link.status().clone());
+        let observer = Observer::new(config.node.clone(), node.commands(), self.counts.clone(), status);
+        let observer = Arc::new(observer);
+        if let Some(address) = config.http {
+            serve(address, observer.clone()).await?;
+            tracing::info!(%address, "metrics, health and statistics");
+        }
+        announce(&config, &node);
+        let current = self.config.clone();
+        let watching = tokio::spawn(self.watch(node.commands(), observer.clone(), observations));
+        either(&mut terminate, &mut interrupt).await;
+        let patience = current.load().drain;
+        tracing::info!(?patience, "draining; a second signal ends at once");
+        observer.set_draining();
+        node.drain(patience);
+        let over = tokio::task::spawn_blocking(move || node.join());
+        let result = tokio::select! {
+            result = over => result.unwrap_or_else(|panic| Err(StartError::Ended(panic.to_string()))),
+            () = either(&mut terminate, &mut interrupt) => {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(1)
+            }
+        };
+        watching.abort();
+        result
+    }
+
+    /// Passes on what the cores tell, and looks at what changes by itself.
+    async fn watch(
+        self,
+        cores: Vec<crate::observe::CommandSender>,
+        observer: Arc<Observer>,
+        mut observations: mpsc::Receiver<Observation>,
+    ) {
+        let mut files = tokio::time::interval(FILES_EVERY);
+        let mut presence = tokio::time::interval(PRESENCE_EVERY);
+        let mut load = tokio::time::interval(LOAD_EVERY);
+        loop {
+            tokio::select! {
+                observation = observations.recv() => match observation {
+                    Some(observation) => self.pass_on(observation),
+                    None => return,
+                },
+                _ = files.tick() => self.refresh_certificate(),
+                _ = presence.tick() => {
+                    if self.counts.take_presence_lost() && self.link.is_some() {
+                        cores.iter().for_each(|core| {
+                            core.send(Command::Order(Order::Presence));
+                        });
+                    }
+                }
+                _ = load.tick() => {
+                    if let Some(link) = &self.link
+                        && link.is_attached()
+                    {
+                        let observer = observer.clone();
+                        // Asking the cores blocks for the time they take.
+                        if let Ok(totals) = tokio::task::spawn_blocking(move || observer.totals()).await {
+                            link.load(&totals);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, observation: Observation) {
+        if let Observation::Security(seen) = &observation {
+            log(seen);
+        }
+        if let Some(link) = &self.link {
+            link.observed(observation, &self.counts);
+        }
+    }
+
+    fn refresh_certificate(&self) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        match certificate.refresh() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the listener's certificate was read again"),
+            Err(error) => tracing::error!(%error, "the listener keeps its old certificate"),
+        }
+    }
+}
+
+fn log(seen: &Seen) {
+    let event = &seen.event;
+    tracing::warn!(
+        target: "ringgate::security",
+        kind = event.kind.code(),
+        identity = event.identity,
+        address = event.address,
+        core = seen.core,
+        detail = event.detail,
+        "security event"
+    );
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+fn announce(config: &Config, node: &Node) {
+    let encrypted = config.profile == Profile::Strict || config.tls_certificate.is_some();
+    let how = if encrypted { "TLS 1.3" } else { "plaintext" };
+    tracing::info!(address = %node.address, cpus = ?node.cpus, how, "listening");
+    if config.profile == Profile::Development {
+        tracing::warn!(
+            "profile `development`: agents are believed their names and may send anything to anyone. For trying things out on this \
+             machine only"
+        );
+    }
+    println!("ringgate-dataplane ready on {}", node.address);
+}

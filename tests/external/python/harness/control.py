@@ -1,0 +1,158 @@
+"""The real control process, and its first operator, who calls it over HTTP/2 by hand: grpcio cannot verify an Ed25519 server."""
+
+import contextlib
+import hashlib
+import importlib
+import ssl
+import subprocess
+import sys
+import tempfile
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from harness import wait
+from harness.gateway import free_port
+from harness.http2 import Connection
+from harness.identity import private_pem
+from harness.paths import CONTROL, PROTO, STUBS
+from harness.protocol import grpc_frame, grpc_messages
+
+PACKAGE = "ringgate.control.v1"
+DOMAIN = "ringgate.local"
+
+
+def generate():
+    """Writes the messages of the control process's API to target/ext unless those there are of these very .proto files."""
+    sources = sorted((PROTO / "ringgate" / "control" / "v1").glob("*.proto"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    stamp = STUBS / ".control"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    STUBS.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTO}", f"--python_out={STUBS}"]
+    subprocess.run([*command, *map(str, sources)], check=True)
+    stamp.write_text(digest)
+
+
+generate()
+audit, config, identity, policy, registry = (
+    importlib.import_module(f"{PACKAGE}.{name}_pb2") for name in ("audit", "config", "identity", "policy", "registry")
+)
+
+
+class Refused(Exception):
+    """A call ended with an error: its status and message."""
+
+
+class Control:
+    """One `ringgate-control` over a folder, which outlives it."""
+
+    def __init__(self, folder):
+        assert CONTROL.exists(), f"{CONTROL} is not there: cargo build --release -p ringgate-control"
+        self.folder = folder
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"https://{self.address}"
+        self.ca = folder / "ca.pem"
+        self.process = None
+
+    def start(self):
+        """Starts it, and waits until it serves."""
+        self.log = tempfile.TemporaryFile("w+", prefix="ringgate-control-log-")
+        (self.folder / "endpoint").unlink(missing_ok=True)
+        settings = {"state_dir": self.folder, "listen": self.address, "http": "off"}
+        command = [str(CONTROL)]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        wait.until(self._serves, lambda: f"{command} serves; it said:\n{self.output()}", 60)
+
+    def _serves(self):
+        assert self.process.poll() is None, f"the control process ended at start:\n{self.output()}"
+        return (self.folder / "endpoint").exists()
+
+    def output(self):
+        """What it has printed so far."""
+        self.log.seek(0)
+        return self.log.read()
+
+    def kill(self):
+        """kill -9."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def call(self, method, request, answer, caller=None):
+        """One call by the first operator, or by the owner of a folder: `call("Identity/Revoke", request, identity.Revoked)`."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.set_alpn_protocols(["h2"])
+        caller = caller or self.folder / "admin"
+        context.load_cert_chain(caller / "chain.pem", caller / "key.pem")
+        with contextlib.closing(Connection(self.address, tls=context)) as connection:
+            connection.handshake()
+            stream = connection.post(f"/{PACKAGE}.{method}")
+            connection.data(stream, grpc_frame(request), end_stream=True)
+            response = connection.wait_for_response(stream)
+        fields = {**response.headers, **(response.trailers or {})}
+        if fields.get("grpc-status") != "0":
+            raise Refused(f"{method}: {fields.get('grpc-status')}: {fields.get('grpc-message')}")
+        return answer.FromString(grpc_messages(bytes(response.body))[0])
+
+    def join_token(self, name, hosts=()):
+        """A token for one enrolment."""
+        request = identity.CreateJoinTokenRequest(identity=name, hosts=hosts)
+        return self.call("Identity/CreateJoinToken", request, identity.JoinToken).token
+
+    def enrol(self, name):
+        """(certificate chain, key) in PEM of an agent that enrolled with a token of its own."""
+        key = ed25519.Ed25519PrivateKey.generate()
+        uri = f"agp://{DOMAIN}/{name}"
+        request = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([]))
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+            .sign(key, None)
+        )
+        enroll = identity.EnrollRequest(
+            csr_der=request.public_bytes(serialization.Encoding.DER), identity=uri, join_token=self.join_token(name)
+        )
+        enrolled = self.call("Identity/Enroll", enroll, identity.Enrolled)
+        chain = [x509.load_der_x509_certificate(der) for der in enrolled.chain_der]
+        return b"".join(link.public_bytes(serialization.Encoding.PEM) for link in chain), private_pem(key)
+
+    def token(self, credential, folder):
+        """A bearer token for the owner of a credential."""
+        (folder / "chain.pem").write_bytes(credential[0])
+        (folder / "key.pem").write_bytes(credential[1])
+        return self.call("Identity/IssueToken", identity.IssueTokenRequest(), identity.IssuedToken, folder).token
+
+    def revoke(self, name):
+        """Every credential of an identity, now and later."""
+        request = identity.RevokeRequest(identity=f"agp://{DOMAIN}/{name}", reason="test")
+        return self.call("Identity/Revoke", request, identity.Revoked)
+
+    def apply_policy(self, text):
+        """Replaces the policies."""
+        return self.call("Policy/ApplyPolicy", policy.ApplyPolicyRequest(text=text), policy.ApplyPolicyResponse)
+
+    def apply_config(self, toml):
+        """Replaces the configuration of the nodes."""
+        return self.call("Config/ApplyConfig", config.ApplyConfigRequest(toml=toml), config.ApplyConfigResponse)
+
+    def agents(self):
+        """Names of the agents that are there."""
+        listed = self.call("Registry/ListAgents", registry.ListAgentsRequest(), registry.ListAgentsResponse)
+        return {agent.name: agent for agent in listed.agents}
+
+    def audited(self):
+        """The audit log's actions."""
+        entries, after = [], 0
+        while True:
+            request = audit.ListAuditRequest(after_number=after)
+            page = self.call("Audit/ListAudit", request, audit.ListAuditResponse)
+            entries += [entry.action for entry in page.entries]
+            if not page.more:
+                return entries
+            after = page.entries[-1].number
