@@ -191,6 +191,11 @@ sum_of_cargo_tests() {
   }' "$1"
 }
 
+# summary_of_pytest STEP   pytest's own summary line.
+summary_of_pytest() {
+  grep -aE '(passed|failed|error).* in [0-9.]+s' "$LOGS/$1.log" | tail -1
+}
+
 # report   prints what every step did and ends with the runners' own summaries; its status is that of the whole.
 report() {
   local line

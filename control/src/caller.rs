@@ -29,8 +29,13 @@ pub struct Caller {
 pub enum Presented {
     /// Nothing. Only methods open to anyone are reached so.
     Nothing,
-    /// A credential that is void for this reason. Only methods open to anyone are reached so.
-    Void(Reason),
+    /// A credential that is void. Only methods open to anyone are reached so.
+    Void {
+        /// Why.
+        reason: Reason,
+        /// Whom its certificate names (a URI), which nobody has verified.
+        claimed: Option<String>,
+    },
     /// A credential that is good.
     Verified(Arc<Credential>),
 }
@@ -126,7 +131,9 @@ impl Caller {
     pub fn credential(&self) -> Result<&Arc<Credential>, Status> {
         match &self.presented {
             Presented::Verified(credential) => Ok(credential),
-            Presented::Void(reason) => Err(refusal(Code::Unauthenticated, reason.code(), reason.to_string())),
+            Presented::Void { reason, .. } => {
+                Err(refusal(Code::Unauthenticated, reason.code(), reason.to_string()))
+            }
             Presented::Nothing => Err(refusal(
                 Code::Unauthenticated,
                 "CREDENTIAL_MISSING",
@@ -140,7 +147,7 @@ impl Caller {
     pub fn actor(&self) -> String {
         match &self.presented {
             Presented::Verified(credential) => credential.uri().to_owned(),
-            Presented::Void(_) | Presented::Nothing => format!("address {}", self.address.ip()),
+            Presented::Void { .. } | Presented::Nothing => format!("address {}", self.address.ip()),
         }
     }
 
@@ -155,12 +162,23 @@ impl Caller {
     #[must_use]
     pub fn entry(&self, outcome: &str) -> AuditEntry {
         let note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut subject, mut detail) = (note.subject.clone(), note.detail.clone());
+        // So that what somebody tried with a void credential is found under their name.
+        if let Presented::Void {
+            claimed: Some(claimed),
+            ..
+        } = &self.presented
+            && subject.is_empty()
+        {
+            subject.clone_from(claimed);
+            detail = "named by a credential that is void".to_owned();
+        }
         AuditEntry {
             actor: self.actor(),
             action: self.action.to_owned(),
-            subject: note.subject.clone(),
+            subject,
             outcome: outcome.to_owned(),
-            detail: note.detail.clone(),
+            detail,
             ..entry()
         }
     }

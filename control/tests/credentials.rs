@@ -228,6 +228,7 @@ async fn what_is_revoked_is_refused_at_the_next_call_and_ends_streams() {
         ("Identity/Enroll", "ok"),
         ("Identity/Revoke", "ok"),
         ("Identity/Enroll", "REVOKED"),
+        ("Identity/ListJoinTokens", "REVOKED"),
     ] {
         assert!(told.contains(&expected), "{expected:?} is not in {told:?}");
     }

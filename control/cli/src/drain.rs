@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::session::STATE;
 
@@ -17,7 +16,7 @@ pub(crate) struct Arguments {
 }
 
 /// Asks the data plane to end, and returns when it has.
-pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let number = match arguments.pid {
         Some(pid) => pid,
         None => started(&Path::new(STATE).join("dataplane.pid"))?,
@@ -28,8 +27,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
         pidfd_open(pid, PidfdFlags::empty()).with_context(|| format!("there is no process {number}"))?;
     pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("cannot signal process {number}"))?;
     // Readable once the process has ended.
-    let process = AsyncFd::with_interest(process, Interest::READABLE).context("cannot wait for its end")?;
-    let _ended = process.readable().await.context("cannot wait for its end")?;
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], None).context("cannot wait for its end")?;
     println!("process {number} has ended");
     Ok(())
 }

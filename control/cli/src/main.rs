@@ -99,7 +99,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(command) => config::run(at, out, command).await,
         Command::Policy(command) => policy::run(at, out, command).await,
         Command::Audit(arguments) => audit::run(at, out, arguments).await,
-        Command::Drain(arguments) => drain::run(&arguments).await,
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(out, &arguments),
         Command::Completion { shell } => {
             clap_complete::generate(

@@ -20,7 +20,13 @@ pub(crate) struct Where {
     #[arg(long, global = true, value_name = "URL", env = "RINGGATE_CONTROL")]
     control: Option<String>,
     /// Folder with your credential: key.pem, chain.pem, ca.pem. Else that of the first operator in this folder.
-    #[arg(id = "own_identity", long = "identity", global = true, value_name = "FOLDER", env = "RINGGATE_IDENTITY")]
+    #[arg(
+        id = "own_identity",
+        long = "identity",
+        global = true,
+        value_name = "FOLDER",
+        env = "RINGGATE_IDENTITY"
+    )]
     identity: Option<PathBuf>,
     /// Trust anchors (PEM), where the credential's folder has none.
     #[arg(long, global = true, value_name = "FILE", env = "RINGGATE_CA")]

@@ -23,6 +23,8 @@ use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::audit::AuditLog;
 use crate::caller::{Caller, Credential, Presented};
@@ -34,6 +36,9 @@ use table::{Effect, Life, Method, Who, method};
 
 /// Callers whose rate is counted one by one; more at once share what one may call.
 const CALLERS_MAX: usize = 65_536;
+
+/// Bytes of a name that a void certificate claims; longer ones are not logged.
+const CLAIM_BYTES_MAX: usize = 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -101,7 +106,10 @@ impl Gate {
         };
         match outcome {
             Ok(credential) => Presented::Verified(Arc::new(credential)),
-            Err(reason) => Presented::Void(reason),
+            Err(reason) => Presented::Void {
+                reason,
+                claimed: peer.chain.first().and_then(claimed),
+            },
         }
     }
 
@@ -146,7 +154,7 @@ impl Gate {
                 let mut rates = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
                 rates.take(credential.uri().to_owned(), now)
             }
-            Presented::Nothing | Presented::Void(_) => {
+            Presented::Nothing | Presented::Void { .. } => {
                 let mut rates = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
                 rates.take(network(caller.address.ip()), now)
             }
@@ -255,6 +263,16 @@ impl Gate {
             },
         }
     }
+}
+
+/// Whom a certificate names, whoever made it: for the log.
+fn claimed(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+    let names = leaf.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) if uri.len() <= CLAIM_BYTES_MAX => Some((*uri).to_owned()),
+        _ => None,
+    })
 }
 
 /// The network that counts as one caller: an IPv6 host commonly has 64 bits of addresses to choose from.

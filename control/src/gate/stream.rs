@@ -58,7 +58,7 @@ impl Ending {
                     let end = credential.not_after().as_secs().saturating_add(1);
                     Duration::from_secs(end.saturating_sub(UnixTime::now().as_secs()))
                 }
-                Presented::Nothing | Presented::Void(_) => Duration::MAX,
+                Presented::Nothing | Presented::Void { .. } => Duration::MAX,
             };
             tokio::select! {
                 // An hour at most: the clock that a credential ends by may be set meanwhile.
@@ -78,7 +78,7 @@ impl Ending {
     fn still_good(&self) -> Result<(), Reason> {
         match &self.presented {
             Presented::Verified(credential) => credential.recheck(&self.verifier.load(), UnixTime::now()),
-            Presented::Nothing | Presented::Void(_) => Ok(()),
+            Presented::Nothing | Presented::Void { .. } => Ok(()),
         }
     }
 }

@@ -159,7 +159,7 @@ fn what_is_revoked_is_revoked_for_open_sessions_too() {
         .certified(&issued.chain, NOW)
         .expect("good");
     let revocations = [
-        Revoked::Serial(issued.serial.clone()),
+        Revoked::Serial(issued.serial),
         Revoked::Identity(issued.uri.clone()),
         Revoked::IdentityUntil(issued.uri.clone(), time(NOW)),
     ];

@@ -39,7 +39,8 @@ impl<D: Dialect> Switch<D> {
             self.connections.stats.unrouted += 1;
             return;
         };
-        if self.run.way != Some(way) {
+        // The core that chooses among its connections chooses for each message, so that they take turns there too.
+        if self.run.way != Some(way) || matches!(way, Way::Elsewhere { .. }) {
             self.flush_run();
             self.run.way = Some(way);
         }
