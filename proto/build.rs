@@ -27,13 +27,11 @@ const CONTROL: [&str; 6] = [
     "ringgate/control/v1/policy.proto",
     "ringgate/control/v1/registry.proto",
 ];
-/// What its store may speak to.
-const ETCD: &str = "etcd/rpc.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for folder in ["build.rs", "agp", "etcd", "grpc", "ringgate"] {
+    for folder in ["build.rs", "agp", "grpc", "ringgate"] {
         println!("cargo::rerun-if-changed={}", root.join(folder).display());
     }
 
@@ -48,11 +46,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(stubs)
         .compile_fds_with_config(control.clone(), config(&out))?;
     save(control, &out.join("control_descriptors.bin"))?;
-
-    tonic_prost_build::configure()
-        .build_server(false)
-        .build_client(stubs)
-        .compile_fds_with_config(protox::compile([ETCD], [&root])?, config(&out))?;
     Ok(())
 }
 

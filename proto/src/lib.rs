@@ -42,16 +42,6 @@ pub mod control {
     }
 }
 
-/// The part of etcd's API that the control process's store uses; with the feature `control` there are clients of it.
-#[allow(
-    missing_docs,
-    clippy::all,
-    reason = "generated; etcd's own files are where these are documented"
-)]
-pub mod etcd {
-    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
-}
-
 /// Services that every gRPC server is expected to have, and those of its interoperability tests.
 pub mod grpc {
     /// Health checking.
