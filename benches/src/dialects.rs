@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ringgate_switch::{ConnectionId, Dialect, Peer, Switch, SwitchConfig};
 use ringgate_wire::slim::client::{AppName, Client, Greeting, Publish, TTL};
 use ringgate_wire::slim::{HeaderMac, LinkKind, SlimConfig};
-use ringgate_wire::{ArenaConfig, PubSub, Slim};
+use ringgate_wire::{PubSub, Slim};
 
 /// Bytes pulled for a connection at a time: as much as fits a socket's buffer.
 const PULL_BYTES_MAX: usize = 256 * 1024;
@@ -134,7 +134,12 @@ impl Node<Slim> {
         let connection = self.connect();
         self.hear(connection, &greeting.message());
         let mut reply = Vec::new();
-        self.flush(|_, bytes| reply.extend_from_slice(bytes));
+        // Others may be answered in the same turn.
+        self.flush(|client, bytes| {
+            if client == connection {
+                reply.extend_from_slice(bytes);
+            }
+        });
         let client = greeting.finish(&reply[PREFIX_BYTES..]);
         SlimApp {
             connection,
@@ -174,7 +179,7 @@ pub fn slim_table(subscriptions: usize) -> (Node<Slim>, SlimApp) {
 
 /// A node of AGP 2025 with a publisher and `subscribers` who have subscribed to a topic, and a Publish to it.
 pub fn agp2025_fan_out(subscribers: usize, payload_bytes: usize) -> (Node<PubSub>, ConnectionId, Vec<u8>) {
-    let mut node = Node::new(PubSub::new(ArenaConfig::default()));
+    let mut node = Node::new(PubSub::default());
     let publisher = node.connect();
     let header = {
         let mut header = Vec::new();
