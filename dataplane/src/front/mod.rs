@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringgate_grpc::{Code, Oversize, Request, Status};
 use ringgate_switch::SwitchConfig;
-use ringgate_wire::{ArenaConfig, PubSub, Slim, pubsub, slim};
+use ringgate_wire::{ArenaConfig, PubSub, PubSubConfig, Slim, pubsub, slim};
 use serde_json::Value;
 
 pub use error::FrontError;
@@ -51,7 +51,7 @@ pub struct Front {
 pub struct FrontConfig {
     agents: AgentsConfig,
     slim: Option<(Served, slim::SlimConfig, SwitchConfig)>,
-    agp2025: Option<(Served, SwitchConfig)>,
+    agp2025: Option<(Served, PubSubConfig, SwitchConfig)>,
 }
 
 /// What cores tell each other.
@@ -98,12 +98,16 @@ impl FrontConfig {
             None => None,
             Some(settings) => {
                 let served = served(settings, pubsub::SERVICE, pubsub::METHOD, Labels::AGP2025)?;
+                let dialect = PubSubConfig {
+                    mls_only: !settings.plain_payloads.under(profile),
+                    arena: ArenaConfig::default(),
+                };
                 let switch = SwitchConfig {
                     // As the gateways of AGP 0.3.5 do (agp-wire.md section 5).
                     falls_back_to_only: true,
                     ..switch_config(settings, agents.seed)
                 };
-                Some((served, switch))
+                Some((served, dialect, switch))
             }
         };
         Ok(FrontConfig {
@@ -168,8 +172,8 @@ impl Front {
             let dialect = Slim::new(dialect, Box::new(random));
             Names::new(served, dialect, on_core(switch), rules.clone(), now)
         });
-        let agp2025 = config.agp2025.map(|(served, switch)| {
-            let dialect = PubSub::new(ArenaConfig::default());
+        let agp2025 = config.agp2025.map(|(served, dialect, switch)| {
+            let dialect = PubSub::new(dialect);
             Names::new(served, dialect, on_core(switch), rules.clone(), now)
         });
         Front {

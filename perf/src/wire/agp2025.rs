@@ -239,7 +239,7 @@ mod tests {
     use std::time::Instant;
 
     use ringgate_switch::{Peer, Switch, SwitchConfig};
-    use ringgate_wire::{ArenaConfig, PubSub};
+    use ringgate_wire::PubSub;
 
     use super::*;
 
@@ -261,11 +261,7 @@ mod tests {
     #[test]
     fn a_node_delivers_what_is_published_and_it_is_read_at_any_split() {
         let now = Instant::now();
-        let mut node = Switch::new(
-            SwitchConfig::new(0, 1, 7),
-            PubSub::new(ArenaConfig::default()),
-            now,
-        );
+        let mut node = Switch::new(SwitchConfig::new(0, 1, 7), PubSub::default(), now);
         let mut join = || node.open(Peer::default(), now).expect("there is room");
         let (from, to) = (join(), join());
         let mut said = Vec::new();

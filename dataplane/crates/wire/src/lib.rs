@@ -13,10 +13,11 @@
 pub mod agp;
 mod arena;
 mod envelope;
+mod mls;
 pub mod pubsub;
 pub mod slim;
 
 pub use agp::AgpEncoder;
 pub use arena::{Arena, ArenaConfig};
-pub use pubsub::PubSub;
+pub use pubsub::{PubSub, PubSubConfig};
 pub use slim::Slim;

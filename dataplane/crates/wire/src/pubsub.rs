@@ -8,31 +8,43 @@ mod schema;
 use bytes::{Bytes, BytesMut};
 use ringgate_switch::{ANY, Dialect, Fanout, Form, Ignored, Name, Publish, Rendered, Said};
 
-use self::schema::{AGENT, HEADER, MESSAGE, PUBLISH, SUBSCRIBE};
+use self::schema::{AGENT, CONTENT, HEADER, MESSAGE, PUBLISH, SUBSCRIBE};
 use crate::agp::DecodeError;
 use crate::agp::Rule;
 use crate::agp::fields::Fields;
 use crate::envelope::{
     Envelope, GRPC_MESSAGE_BYTES_MAX, PREFIX_BYTES, Shape, frame_len, put_prefix, raw_fields,
 };
-use crate::{Arena, ArenaConfig};
+use crate::{Arena, ArenaConfig, mls};
 
 /// Full name of the gRPC service.
 pub const SERVICE: &str = "pubsub.proto.v1.PubSubService";
 /// Its only method.
 pub const METHOD: &str = "OpenChannel";
 
+/// How the node takes part. All cores of a node get the same.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PubSubConfig {
+    /// Whether a payload that is not an MLS PrivateMessage is dropped. The bindings know no MLS: only applications that encrypt by
+    /// themselves are then heard.
+    pub mls_only: bool,
+    /// Sizes of the memory that messages are written to.
+    pub arena: ArenaConfig,
+}
+
 /// The dialect. See the module.
 #[derive(Debug, Default)]
 pub struct PubSub {
+    mls_only: bool,
     runs: Arena,
 }
 
 impl PubSub {
-    /// Writes its runs into an arena of these sizes.
-    pub fn new(arena: ArenaConfig) -> Self {
+    /// Takes part as `config` says.
+    pub fn new(config: PubSubConfig) -> Self {
         Self {
-            runs: Arena::new(arena),
+            mls_only: config.mls_only,
+            runs: Arena::new(config.arena),
         }
     }
 }
@@ -58,7 +70,7 @@ impl Dialect for PubSub {
         if message.len() > GRPC_MESSAGE_BYTES_MAX {
             return Said::Ignored(Ignored::Oversize);
         }
-        said(message).unwrap_or(Said::Ignored(Ignored::Malformed))
+        said(message, self.mls_only).unwrap_or(Said::Ignored(Ignored::Malformed))
     }
 
     fn form((): &Self::Link) -> Form {
@@ -143,7 +155,7 @@ impl Agent {
     }
 }
 
-fn said(message: &[u8]) -> Result<Said<Letter<'_>>, DecodeError> {
+fn said(message: &[u8], mls_only: bool) -> Result<Said<Letter<'_>>, DecodeError> {
     let mut envelope = Envelope::open(&MESSAGE, schema::KINDS, message)?;
     let shape: &'static Shape = match envelope.kind {
         schema::PUBLISH_KIND => &PUBLISH,
@@ -173,6 +185,9 @@ fn said(message: &[u8]) -> Result<Said<Letter<'_>>, DecodeError> {
                 // A client that gets a message from nobody in particular breaks.
                 return Err(missing(1));
             }
+            if mls_only && !has_mls_payload(envelope.body)? {
+                return Ok(Said::Ignored(Ignored::NotMls));
+            }
             Said::Publish(Publish {
                 to: name,
                 fanout: match header.fanout {
@@ -186,6 +201,24 @@ fn said(message: &[u8]) -> Result<Said<Letter<'_>>, DecodeError> {
             })
         }
     })
+}
+
+/// Whether what an application sends in this publish, if anything, is MLS.
+fn has_mls_payload(publish: &[u8]) -> Result<bool, DecodeError> {
+    let mut contents = Fields::new(&PUBLISH.schema, publish);
+    while let Some(content) = contents.next()? {
+        if content.number != schema::MSG {
+            continue;
+        }
+        let mut fields = Fields::new(&CONTENT.schema, content.bytes);
+        while let Some(field) = fields.next()? {
+            let is_blob = field.number == schema::BLOB && !field.bytes.is_empty();
+            if is_blob && !mls::is_private_application(field.bytes) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn routing(header: &[u8]) -> Result<Routing, DecodeError> {

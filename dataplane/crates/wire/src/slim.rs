@@ -7,7 +7,6 @@ pub mod client;
 mod header;
 mod link;
 mod mac;
-mod mls;
 mod record;
 mod schema;
 
@@ -26,7 +25,7 @@ use crate::envelope::{
     Envelope, GRPC_MESSAGE_BYTES_MAX, PREFIX_BYTES, frame_len, put_prefix, put_sized, put_varint, raw_fields,
     varint_len,
 };
-use crate::{Arena, ArenaConfig};
+use crate::{Arena, ArenaConfig, mls};
 
 pub use self::link::{LinkError, LinkKind};
 

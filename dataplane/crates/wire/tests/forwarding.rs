@@ -8,10 +8,10 @@ mod wild;
 use bytes::Bytes;
 use fastrand::Rng;
 use prost::Message as _;
-use ringgate_switch::{Dialect, Form, Said};
+use ringgate_switch::{Dialect, Form, Ignored, Said};
 use ringgate_wire::slim::client::Client;
 use ringgate_wire::slim::{HeaderMac, SlimConfig};
-use ringgate_wire::{ArenaConfig, PubSub};
+use ringgate_wire::{PubSub, PubSubConfig};
 use slim_support::{Node, greeting, plain, proto, random};
 use wild::{fields, scramble, value};
 
@@ -176,7 +176,7 @@ fn slim_never_passes_on_more_than_receivers_take() {
 
 #[test]
 fn pubsub() {
-    let mut dialect = PubSub::new(ArenaConfig::default());
+    let mut dialect = PubSub::default();
     for seed in 0..SEEDS {
         let rng = &mut Rng::with_seed(seed);
         let message = pubsub_proto::publish(rng).encode_to_vec();
@@ -203,6 +203,36 @@ fn pubsub() {
     }
 }
 
+#[test]
+fn pubsub_with_mls_alone_where_it_must_be() {
+    let mut dialect = PubSub::new(PubSubConfig {
+        mls_only: true,
+        ..PubSubConfig::default()
+    });
+    let mut publish = |blob: Option<&[u8]>| {
+        let mut message = pubsub_proto::publish(&mut Rng::with_seed(1));
+        let Some(pubsub_proto::Kind::Publish(publish)) = &mut message.kind else {
+            panic!()
+        };
+        publish.msg = blob.map(|blob| pubsub_proto::Content {
+            content_type: "msg".into(),
+            blob: blob.into(),
+        });
+        let message = message.encode_to_vec();
+        match dialect.read(&mut (), &message) {
+            Said::Publish(_) => true,
+            Said::Ignored(Ignored::NotMls) => false,
+            said => panic!("{said:?}"),
+        }
+    };
+    let private = [0, 1, 0, 2, 1, b'g', 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2, 8, 8, 1, 9];
+    assert!(!publish(Some(b"in the clear")));
+    // What the sessions say among themselves is empty.
+    for passed in [Some(&private[..]), Some(b""), None] {
+        assert!(publish(passed));
+    }
+}
+
 /// The vectors of `../shared/wire/agp-wire.md`, section 9.
 #[test]
 fn captured_pubsub_messages() {
@@ -218,7 +248,7 @@ fn captured_pubsub_messages() {
         0x3b52_b413_3144_d34f,
         0xd464_f824_e571_2c51,
     );
-    let mut dialect = PubSub::new(ArenaConfig::default());
+    let mut dialect = PubSub::default();
     let subscribe = hex(
         "0a4e0a4c0a2208b4aab6ddc78ed6db820110cfa6938ab382ada93b18d1d8c4abce84beb2d4012007\
          122208b4aab6ddc78ed6db820110cfa6938ab382ada93b18d1d8c4abce84beb2d401200718013000",

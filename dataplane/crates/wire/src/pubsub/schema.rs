@@ -12,6 +12,10 @@ pub(super) const KINDS: u32 = 1 << SUBSCRIBE_KIND | 1 << UNSUBSCRIBE_KIND | 1 <<
 
 /// In Publish.
 pub(super) const SESSION: u32 = 2;
+/// In Publish.
+pub(super) const MSG: u32 = 4;
+/// In Content.
+pub(super) const BLOB: u32 = 2;
 /// In AGPHeader.
 pub(super) const RECV_FROM: u32 = 4;
 /// In AGPHeader.
@@ -39,10 +43,10 @@ pub(super) static PUBLISH: Shape = Shape {
         &[
             (1, "header", Message),
             (SESSION as usize, "session", Message),
-            (4, "msg", Message),
+            (MSG as usize, "msg", Message),
         ],
     ),
-    inner: &[(SESSION, &SESSION_HEADER), (4, &CONTENT)],
+    inner: &[(SESSION, &SESSION_HEADER), (MSG, &CONTENT)],
 };
 
 static SESSION_HEADER: Shape = Shape {
@@ -57,8 +61,11 @@ static SESSION_HEADER: Shape = Shape {
     inner: &[],
 };
 
-static CONTENT: Shape = Shape {
-    schema: Schema::new("msg", &[(1, "content_type", Text), (2, "blob", Bytes)]),
+pub(super) static CONTENT: Shape = Shape {
+    schema: Schema::new(
+        "msg",
+        &[(1, "content_type", Text), (BLOB as usize, "blob", Bytes)],
+    ),
     inner: &[],
 };
 

@@ -7,7 +7,7 @@ const APPLICATION: u8 = 1;
 const EPOCH_BYTES: usize = 8;
 
 /// Whether `bytes` are one PrivateMessage with application data. Who holds no key can check no more.
-pub(super) fn is_private_application(bytes: &[u8]) -> bool {
+pub(crate) fn is_private_application(bytes: &[u8]) -> bool {
     private_application(bytes).is_some_and(|rest| rest.is_empty())
 }
 
