@@ -1,9 +1,10 @@
 //! Clients that have several connections.
 //!
-//! A client that comes back keeps its link; the older connection of a link is stale and is ended. A process may have several links; they
-//! are of one node, and a message of one of them, or a copy of a message, goes to none of the others (a client forwards between its own
-//! links, so that messages would go round until their time to live ends: agntcy/slim issue 1598). Links of one node on several cores get a
-//! copy on each core: no core knows what the node's links elsewhere have subscribed to.
+//! A client that comes back keeps its link and its node (`../shared/wire/slim-wire.md`, section 10); the older connection of both is stale
+//! and is ended. A process may have several links; they are of one node, and a message of one of them goes to none of the others, on
+//! whichever core they are: a client forwards between its own links, so that messages would go round until their time to live ends
+//! (agntcy/slim issue 1598). Of somebody else's message the links of a node get one copy together on each core: no core knows what the
+//! node's links elsewhere have subscribed to.
 
 use std::hash::BuildHasher;
 use std::time::Instant;
@@ -45,15 +46,25 @@ impl Clients {
         }
     }
 
-    /// A key for a link or node; 0 for an unknown one. Two seeded hashes: nobody outside can find two texts with the same key.
-    fn key(&self, kind: &str, owner: &str, id: &str) -> u128 {
-        if id.is_empty() {
-            return 0;
+    /// A key for a link; 0 where the client does not name it. The same link of another node is another: the name is the client's own.
+    fn link_key(&self, owner: &str, client: &Client) -> u128 {
+        match &*client.link {
+            "" => 0,
+            link => self.key(("link", owner, link, &client.node)),
         }
-        let [high, low] = self
-            .hashers
-            .each_ref()
-            .map(|hasher| hasher.hash_one((kind, owner, id)));
+    }
+
+    /// A key for a node; 0 where nothing names it alone.
+    fn node_key(&self, owner: &str, client: &Client) -> u128 {
+        match &*client.node {
+            node if client.node_is_unique => self.key(("node", owner, node, "")),
+            _ => 0,
+        }
+    }
+
+    /// Two seeded hashes: nobody outside can find two texts with the same key.
+    fn key(&self, texts: (&str, &str, &str, &str)) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(texts));
         (u128::from(high) << 64 | u128::from(low)).max(1)
     }
 
@@ -82,8 +93,8 @@ impl<D: Dialect> Switch<D> {
     pub(crate) fn identify(&mut self, index: u32, client: Client) {
         let connection = self.connections.at(index);
         let owner = &connection.peer.owner;
-        let link = self.clients.key("link", owner, &client.link);
-        let node = self.clients.key("node", owner, &client.node);
+        let link = self.clients.link_key(owner, &client);
+        let node = self.clients.node_key(owner, &client);
         let connection = self.connections.at_mut(index);
         connection.client = client;
         connection.link_key = link;

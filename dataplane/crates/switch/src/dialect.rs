@@ -149,8 +149,10 @@ pub enum Ignored {
 /// Who a client says it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Names the link, the same after the client comes back; empty: unknown.
+    /// Names the link among those of its node, the same after the client comes back; empty: unknown.
     pub link: String,
     /// Names the process, the same on all its links; empty: unknown.
     pub node: String,
+    /// Whether `node` names that process alone. A name that people gave may stand in the configuration of several.
+    pub node_is_unique: bool,
 }

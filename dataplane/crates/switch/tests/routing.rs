@@ -290,7 +290,8 @@ fn a_client_that_comes_back_takes_its_own_place_alone() {
         );
         id
     };
-    node.carry();
+    // Another process that calls its link by the same name.
+    node.client_of(0, 1, 2);
     assert_eq!(node.end(old), None);
     node.subscribe(old, 1, 1, 1);
     node.now += Duration::from_millis(1);

@@ -108,6 +108,29 @@ fn privileged_links_are_taken_where_they_may_be() {
     assert_eq!(node.form(&link), Form::Shared);
 }
 
+/// Configurations are copied, and names in them with them.
+#[test]
+fn only_names_that_clients_made_for_themselves_name_one() {
+    let mut node = Node::new(config(HeaderMac::Offered));
+    let mut client = |link_id: &str, node_id: &str| {
+        let mut greeting = greeting(1);
+        (greeting.link_id, greeting.node_id) = (link_id.into(), node_id.into());
+        let mut link = node.0.open();
+        match node.read(&mut link, &greeting.message()) {
+            Said::Greeted { client, .. } => client,
+            said => panic!("{said:?}"),
+        }
+    };
+    let uuid = "01234567-89ab-4cde-8f01-23456789abcd";
+    let own = client(uuid, &format!("node-{uuid}"));
+    assert_eq!((&*own.link, own.node_is_unique), (uuid, true));
+    for copied in ["my-node", "slim/0", "é", &uuid[1..], &uuid.replace('4', "g")] {
+        let copied = client(copied, copied);
+        assert_eq!((&*copied.link, copied.node_is_unique), ("", false));
+        assert!(!copied.node.is_empty(), "for people to read");
+    }
+}
+
 fn unauthenticated(said: Said<Letter<'_>>) -> bool {
     matches!(said, Said::Ignored(Ignored::Unauthenticated))
 }

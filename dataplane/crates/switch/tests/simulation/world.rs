@@ -11,7 +11,7 @@ use crate::toy::{ANY_INSTANCE, Heard, Say, Toy, hear};
 /// Few of each, so that they meet.
 const KINDS: u8 = 3;
 const INSTANCES: u8 = 3;
-const LINKS: u8 = 12;
+const LINKS: u8 = 6;
 const NODES: u8 = 5;
 const CLIENTS_MAX: usize = 16;
 const QUEUE_BYTES_MAX: u64 = 4000;
@@ -115,7 +115,7 @@ impl World {
         let own = self.rng.bool();
         for client in &mut self.clients {
             // Its messages no longer count, nor does what it has subscribed to.
-            client.is_open &= link == 0 || client.link != link;
+            client.is_open &= link == 0 || (client.link, client.node) != (link, node);
         }
         self.clients.push(Client {
             core,

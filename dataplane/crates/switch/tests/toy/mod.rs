@@ -149,6 +149,7 @@ impl Dialect for Toy {
                     client: Client {
                         link: text(*named),
                         node: text(*node),
+                        node_is_unique: *node != 0,
                     },
                 }
             }

@@ -268,9 +268,29 @@ pub(super) fn negotiate(
         state,
         reply: reply.freeze(),
         client: Client {
-            link: request.link_id.into(),
+            link: Some(request.link_id)
+                .filter(|link| is_generated(link))
+                .unwrap_or_default()
+                .into(),
             node: request.node_id.into(),
+            node_is_unique: is_generated(request.node_id),
         },
+    })
+}
+
+/// Length of a UUID as text (RFC 9562, section 4).
+const UUID_CHARS: usize = 36;
+
+/// Whether an id ends with a UUID, as those do that SLIM's clients make for themselves. Others come from configurations, which are copied:
+/// several processes may have the same, and must not be taken for one.
+fn is_generated(id: &str) -> bool {
+    let start = id.len().checked_sub(UUID_CHARS);
+    let uuid = start.and_then(|start| id.as_bytes().get(start..));
+    uuid.is_some_and(|uuid| {
+        uuid.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
     })
 }
 
