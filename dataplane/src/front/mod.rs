@@ -163,6 +163,7 @@ impl Front {
     pub fn new(config: FrontConfig, core: usize, cores: usize) -> Front {
         let now = Instant::now();
         let rules = config.agents.rules.clone();
+        let reporter = config.agents.reporter.clone();
         let on_core = |switch: SwitchConfig| SwitchConfig {
             core: core as u16,
             cores: cores as u16,
@@ -170,11 +171,11 @@ impl Front {
         };
         let slim = config.slim.map(|(served, dialect, switch)| {
             let dialect = Slim::new(dialect, Box::new(random));
-            Names::new(served, dialect, on_core(switch), rules.clone(), now)
+            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, now)
         });
         let agp2025 = config.agp2025.map(|(served, dialect, switch)| {
             let dialect = PubSub::new(dialect);
-            Names::new(served, dialect, on_core(switch), rules.clone(), now)
+            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, now)
         });
         Front {
             agents: Agents::new(config.agents, core, cores),

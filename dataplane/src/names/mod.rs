@@ -9,6 +9,7 @@
 //!   those who shall not come back.
 //! * In the profile `strict` nobody has a stream without a credential that is good now; other rules are applied to open streams too.
 
+mod audit;
 mod gate;
 mod labels;
 
@@ -24,6 +25,8 @@ use serde_json::{Value, json};
 pub use gate::{Gate, GateError};
 pub use labels::Labels;
 
+use self::audit::Audit;
+use crate::observe::Reporter;
 use crate::rules::Rules;
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 
@@ -37,6 +40,7 @@ pub struct Names<D: Dialect> {
     switch: Switch<D>,
     served: Served,
     rules: Arc<Rules>,
+    audit: Audit,
     /// By the index of the connection.
     streams: Vec<Option<Stream>>,
     /// When credentials are looked at for their end; `None` while none has one.
@@ -70,15 +74,17 @@ struct Stream {
 }
 
 impl<D: Dialect> Names<D> {
-    /// The clients of the core that `config` names. Made on that core, at the moment `now`.
+    /// The clients of the core that `config` names, of whose offences `reporter` is told. Made on that core, at the moment `now`.
     pub fn new(
         served: Served,
         dialect: D,
         config: SwitchConfig,
         rules: Arc<Rules>,
+        reporter: &Reporter,
         now: Instant,
     ) -> Names<D> {
         Names {
+            audit: Audit::new(served.labels.dialect, reporter.of_core(usize::from(config.core))),
             switch: Switch::new(config, dialect, now),
             served,
             rules,
@@ -127,7 +133,7 @@ impl<D: Dialect> Names<D> {
     }
 
     /// Ends streams of credentials that are over or no longer good, of at most `most` streams from `from`. Where to go on.
-    fn examine(&mut self, from: usize, most: usize, now: Instant) -> Option<usize> {
+    fn examine(&mut self, from: usize, most: usize, now: &Now) -> Option<usize> {
         let end = (from + most).min(self.streams.len());
         for index in from..end {
             let Some(stream) = &self.streams[index] else {
@@ -140,13 +146,15 @@ impl<D: Dialect> Names<D> {
                 continue;
             };
             let connection = stream.connection;
-            tracing::info!(dialect = self.served.labels.dialect, %connection, code = rejection.code, "a credential is no longer good");
-            self.switch.expel(connection, expelled(&rejection), now);
+            if let Some(peer) = self.switch.peer(connection) {
+                self.audit.expelled(peer, &rejection, now);
+            }
+            self.switch.expel(connection, expelled(&rejection), now.mono);
         }
         (end < self.streams.len()).then_some(end)
     }
 
-    fn look_for_expired(&mut self, now: Instant) {
+    fn look_for_expired(&mut self, now: &Now) {
         let expires = |stream: &Stream| stream.identity.expires_unix();
         let mut waiting = false;
         for index in 0..self.streams.len() {
@@ -159,7 +167,7 @@ impl<D: Dialect> Names<D> {
                 waiting = true;
             }
         }
-        self.expiry_look = waiting.then_some(now + EXPIRY_LOOK);
+        self.expiry_look = waiting.then_some(now.mono + EXPIRY_LOOK);
     }
 }
 
@@ -198,8 +206,7 @@ impl<D: Dialect + 'static> Service for Names<D> {
             Ok(known) => known,
             Err(status) => {
                 self.turned_away += 1;
-                let dialect = self.served.labels.dialect;
-                tracing::info!(dialect, peer = %peer.address, %status, "a stream was refused");
+                self.audit.turned_away(peer, &status, now);
                 return Answer::Refuse(status);
             }
         };
@@ -269,9 +276,12 @@ impl<D: Dialect + 'static> Service for Names<D> {
     fn turn_end(&mut self, now: &Now) {
         if let Some(from) = self.examine_from {
             self.unix_seconds = (now.unix_nanos / 1_000_000_000) as i64;
-            self.examine_from = self.examine(from, EXAMINED_PER_TURN, now.mono);
+            self.examine_from = self.examine(from, EXAMINED_PER_TURN, now);
         }
         self.switch.turn_end(now.mono);
+        while let Some(notice) = self.switch.next_notice() {
+            self.audit.noticed(notice, now);
+        }
     }
 
     fn next_ready(&mut self) -> Option<CallId> {
@@ -323,7 +333,7 @@ impl<D: Dialect + 'static> Service for Names<D> {
         self.switch.tick(now.mono);
         if self.expiry_look.is_some_and(|at| at <= now.mono) {
             self.unix_seconds = (now.unix_nanos / 1_000_000_000) as i64;
-            self.look_for_expired(now.mono);
+            self.look_for_expired(now);
         }
     }
 

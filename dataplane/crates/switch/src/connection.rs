@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 
 use crate::dialect::{Client, Form};
 use crate::ids::{ConnectionId, End, Peer};
+use crate::notice::Offences;
 use crate::queue::Queue;
 
 /// A connection, its subscriptions and its queue.
@@ -26,6 +27,7 @@ pub(crate) struct Connection<L> {
     /// Another connection of this core is of the same node.
     pub(crate) has_twin: bool,
     pub(crate) client: Client,
+    pub(crate) offences: Offences,
     /// Hash of the client's link and node; 0: unknown.
     pub(crate) link_key: u128,
     pub(crate) node_key: u128,
@@ -81,6 +83,7 @@ impl<L> Connection<L> {
             is_watched: false,
             has_twin: false,
             client: Client::default(),
+            offences: Offences::default(),
             link_key: 0,
             node_key: 0,
             subscriptions: HashMap::with_hasher(hasher.clone()),

@@ -65,7 +65,7 @@ impl fmt::Display for ConnectionId {
 }
 
 /// What the listener knows of a new stream's peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Its address, for people to read.
     pub address: String,

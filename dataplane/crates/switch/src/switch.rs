@@ -10,9 +10,10 @@ use crate::config::SwitchConfig;
 use crate::connection::State;
 use crate::connections::Connections;
 use crate::core_message::{Body, CoreMessage};
-use crate::dialect::{Dialect, Said};
+use crate::dialect::{Dialect, Ignored, Said};
 use crate::ids::{ConnectionId, End, Peer};
 use crate::interest::Interest;
+use crate::notice::{Notice, Notices, Offence};
 use crate::publish::RunBuilt;
 use crate::stats::{ConnectionInfo, Stats};
 use crate::table::Table;
@@ -31,6 +32,7 @@ pub struct Switch<D: Dialect> {
     pub(crate) interest: Interest,
     pub(crate) run: RunBuilt,
     pub(crate) outbound: VecDeque<(u16, CoreMessage)>,
+    notices: Notices,
     /// Connections whose greeting is awaited, in the order of their deadlines.
     greetings: VecDeque<(Instant, ConnectionId)>,
     /// When queues are looked after next.
@@ -48,6 +50,7 @@ impl<D: Dialect> Switch<D> {
             interest: Interest::new(config.cores),
             run: RunBuilt::default(),
             outbound: VecDeque::new(),
+            notices: VecDeque::new(),
             greetings: VecDeque::new(),
             settle_at: None,
             now,
@@ -87,7 +90,7 @@ impl<D: Dialect> Switch<D> {
         }
         match self.dialect.read(&mut connection.link, message) {
             Said::Publish(publish) => self.publish(id.index, &publish),
-            Said::Ignored(ignored) => self.connections.stats.count_ignored(ignored),
+            Said::Ignored(ignored) => self.ignore(id.index, ignored),
             Said::Subscribe { name, subscription } => self.subscribe(id, &name, subscription),
             Said::Unsubscribe { name, subscription } => self.unsubscribe(id.index, &name, subscription),
             Said::Refused { subscription, reason } => self.refuse(id.index, subscription, reason),
@@ -98,7 +101,12 @@ impl<D: Dialect> Switch<D> {
                     .answer(id.index, |out| out.extend_from_slice(&reply));
                 self.identify(id.index, client);
             }
-            Said::End(end) => self.end_connection(id.index, end, true),
+            Said::End(end) => {
+                if let End::Denied(reason) = &end {
+                    self.notice(id.index, Offence::Denied(reason.clone()));
+                }
+                self.end_connection(id.index, end, true);
+            }
         }
     }
 
@@ -156,6 +164,11 @@ impl<D: Dialect> Switch<D> {
         self.connections.pull(id, bytes_max, &mut self.dialect)
     }
 
+    /// Who is at the other end of a connection.
+    pub fn peer(&self, id: ConnectionId) -> Option<&Peer> {
+        self.connections.get(id).map(|connection| &connection.peer)
+    }
+
     /// Whether [`pull`](Self::pull) has nothing now.
     pub fn is_empty(&self, id: ConnectionId) -> bool {
         self.connections
@@ -180,6 +193,11 @@ impl<D: Dialect> Switch<D> {
         self.connections
             .get(id)
             .is_some_and(|connection| matches!(&connection.state, State::Ending(end) if end.is_error()))
+    }
+
+    /// Something that the operator shall know, since last asked.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
     }
 
     /// A message to another core, by its number.
@@ -268,6 +286,25 @@ impl<D: Dialect> Switch<D> {
             dropped: connection.dropped,
             queued_bytes: connection.queue.bytes(),
         })
+    }
+
+    /// Drops a message without an answer.
+    fn ignore(&mut self, index: u32, ignored: Ignored) {
+        self.connections.stats.count_ignored(ignored);
+        if let Some(offence) = Offence::of(ignored) {
+            self.notice(index, offence);
+        }
+    }
+
+    fn notice(&mut self, index: u32, offence: Offence) {
+        let connection = self.connections.at_mut(index);
+        if connection.offences.is_first(&offence) {
+            self.notices.push_back(Notice {
+                peer: connection.peer.clone(),
+                client: connection.client.clone(),
+                offence,
+            });
+        }
     }
 
     /// Ends a connection: from now on it neither sends nor gets messages.
