@@ -90,7 +90,7 @@ macro_rules! text {
 
 /// The keys that every dialect has, in its section.
 macro_rules! dialect {
-    ($section:literal, $clients:literal, $($field:ident).+) => {
+    ($section:literal, $clients:literal, $plain:literal, $($field:ident).+) => {
         &[
             profile_flag!(
                 concat!($section, ".enabled"),
@@ -102,7 +102,9 @@ macro_rules! dialect {
             ),
             profile_flag!(
                 concat!($section, ".plain_payloads"),
-                "Whether they may send payloads that are not MLS: true, false, or \"auto\": in the profile development only.",
+                concat!(
+                    "Whether they may send payloads that are not MLS: true, false, or \"auto\": in the profile development only.", $plain
+                ),
                 $($field).+.plain_payloads
             ),
             Key {
@@ -151,6 +153,18 @@ macro_rules! dialect {
                 100_000_000,
                 $($field).+.limits.names_max as usize
             ),
+            number!(
+                concat!($section, ".connections_max"),
+                "Clients of one core, each with a stream of its own. More are refused until others leave.",
+                1,
+                10_000_000,
+                $($field).+.limits.connections_max as usize
+            ),
+            millis!(
+                concat!($section, ".stall_ms"),
+                "A client that reads nothing for so long gets a copy of what waits for it, so that it holds no memory that others share.",
+                $($field).+.limits.stall
+            ),
             file!(
                 concat!($section, ".basic_users"),
                 "Who may connect with a password: a file of user:password lines, readable for the gateway alone. Empty: nobody is asked \
@@ -181,11 +195,17 @@ macro_rules! dialect {
 const AGP2025: &[Key] = dialect!(
     "agp2025",
     "clients of AGP's bindings of 2025 (pubsub.proto.v1)",
+    " The bindings have no MLS: where it is false, only applications that encrypt by themselves are heard.",
     agp2025
 );
 
 /// Keys of SLIM v3 that all dialects have.
-const SLIM: &[Key] = dialect!("slim", "SLIM clients (dataplane.proto.v1)", slim.dialect);
+const SLIM: &[Key] = dialect!(
+    "slim",
+    "SLIM clients (dataplane.proto.v1)",
+    " Where it is false, sessions must be opened with MLS.",
+    slim.dialect
+);
 
 /// Keys of SLIM v3 alone.
 const SLIM_ONLY: &[Key] = &[
