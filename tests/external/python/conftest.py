@@ -8,12 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness.gateway import Gateway, Gateways  # noqa: E402
+from harness.gateway import ONE_CORE, TWO_CORES, Gateway, Gateways  # noqa: E402
 from harness.paths import GATEWAY  # noqa: E402
 from harness.scene import Scene  # noqa: E402
-
-ONE_CORE = "0"
-TWO_CORES = "0,1"
 
 
 def pytest_collection_modifyitems(items):

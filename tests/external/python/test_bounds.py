@@ -3,8 +3,8 @@
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 
-from conftest import ONE_CORE, TWO_CORES
 from harness.bulk import agent_on_core
+from harness.gateway import ONE_CORE, TWO_CORES
 from harness.http2 import DATA, INITIAL_WINDOW_SIZE, Connection, frame
 from harness.protocol import OPEN_PATH, grpc_frame, pb
 from harness.scene import Scene

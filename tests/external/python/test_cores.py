@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from conftest import TWO_CORES
 from harness.bulk import agent_on_core
+from harness.gateway import TWO_CORES
 from harness.protocol import pb
 from harness.scene import Scene
 

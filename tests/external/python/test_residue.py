@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ONE_CORE, TWO_CORES
 from harness.agent import Agent, connect
+from harness.gateway import ONE_CORE, TWO_CORES
 from harness.protocol import pb
 from harness.proxy import Proxy
 from harness.scene import Scene

@@ -6,15 +6,16 @@ import agp_bindings as agp
 import pytest
 from agents import Stage, run
 
-from harness.gateway import free_port
+from harness.gateway import core_lists, free_port
 
 
+@pytest.mark.parametrize("cores", core_lists(), ids=lambda cores: f"{len(cores.split(','))}core")
 @pytest.mark.parametrize("how", ["orderly", "killed"])
-def test_agents_come_back_with_their_subscriptions(start_gateway, how):
+def test_agents_come_back_with_their_subscriptions(start_gateway, cores, how):
     settings = {"listen": f"127.0.0.1:{free_port()}"}
 
     def start():
-        gateway = start_gateway(settings=settings)
+        gateway = start_gateway(cores=cores, settings=settings)
         gateway.port = int(settings["listen"].rsplit(":", 1)[1])
         return gateway
 

@@ -25,6 +25,15 @@ RESIDUE = (
 )
 
 
+ONE_CORE = "0"
+TWO_CORES = "0,1"
+
+
+def core_lists():
+    """One core, and two where this process may use as many."""
+    return [ONE_CORE] + ([TWO_CORES] if len(os.sched_getaffinity(0)) > 1 else [])
+
+
 def free_port():
     """A port of 127.0.0.1 that nothing uses at the moment."""
     with socket.socket() as probe:
@@ -89,12 +98,16 @@ class Gateway:
         stats = json.loads(body)
         return stats["total"] if core is None else stats["cores"][core]
 
-    def wait_for_stats(self, deadline_s=wait.DEADLINE_S, **expected):
-        """Waits until each named gauge has the given value."""
+    def security_events(self):
+        """How many security events of each kind there were."""
+        return json.loads(self.get("/stats")[1])["security_events"]
+
+    def wait_for_stats(self, deadline_s=wait.DEADLINE_S, core=None, **expected):
+        """Waits until each named gauge has the given value: over all cores, or on one."""
         seen = {}
 
         def reached():
-            seen.update(self.stats())
+            seen.update(self.stats(core))
             return all(seen[name] == value for name, value in expected.items())
 
         wait.until(reached, lambda: f"{expected}; /stats says {seen}", deadline_s)

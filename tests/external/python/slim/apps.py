@@ -5,6 +5,7 @@ import datetime
 import itertools
 import os
 
+import pytest
 import slim_bindings as slim
 
 SECRET = "the-tests-share-this-secret-of-more-than-32-bytes"
@@ -42,8 +43,9 @@ class Connection:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, config):
-        self.service = slim.Service(f"test-{os.getpid()}-{next(self._numbers)}")
+    def __init__(self, config, service=None):
+        name = f"test-{os.getpid()}-{next(self._numbers)}"
+        self.service = slim.Service.new_with_config(name, service) if service else slim.Service(name)
         self.id = self.service.connect(config)
         self._apps = []  # the bindings end an application that nobody holds
 
@@ -139,9 +141,9 @@ class Stage:
         """How to connect to the gateway."""
         return slim.new_insecure_client_config(f"http://{self.gateway.address}")
 
-    def connect(self, config=None):
-        """A connection, ended with the test."""
-        connection = Connection(config or self.client_config())
+    def connect(self, config=None, service=None):
+        """A connection, ended with the test; `service` says how the process is configured."""
+        connection = Connection(config or self.client_config(), service)
         self._connections.append(connection)
         return connection
 
@@ -153,3 +155,28 @@ class Stage:
         """Ends all connections."""
         for connection in self._connections:
             connection.close()
+
+
+async def talk(stage, config=None):
+    """Two applications connect as `config` says and exchange a message in a session with MLS."""
+    alice, bob = stage.app("alice", config), stage.app("bob", config)
+    call = await alice.call(bob.name, mls=True)
+    answer = await bob.answer()
+    await call.say(b"hello")
+    await answer.expect(b"hello")
+
+
+def changed(stage, **fields):
+    """The client's configuration with other values."""
+    config = stage.client_config()
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return config
+
+
+def refused(stage, config):
+    """A connection as `config` says fails. The bindings would try for ever if they were not told when to give up."""
+    once = slim.FixedIntervalBackoff(interval=datetime.timedelta(milliseconds=50), max_attempts=1)
+    config.backoff = slim.BackoffConfig.FIXED_INTERVAL(once)
+    with pytest.raises(slim.SlimError):
+        stage.connect(config)

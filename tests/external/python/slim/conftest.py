@@ -7,24 +7,18 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from harness.gateway import ONE_CORE, Gateway, Gateways, core_lists  # noqa: E402
+from harness.paths import GATEWAY  # noqa: E402
+
 # In the environment of the other tests there is nothing to collect here.
 collect_ignore_glob = [] if importlib.util.find_spec("slim_bindings") else ["test_*.py"]
 
 if not collect_ignore_glob:
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    sys.path.insert(0, str(Path(__file__).parent))
 
     from apps import Stage  # noqa: E402
-
-    from harness.gateway import Gateway, Gateways  # noqa: E402
-    from harness.paths import GATEWAY  # noqa: E402
-
-ONE_CORE = "0"
-TWO_CORES = "0,1"
-
-
-def core_lists():
-    """One core, and two where this process may use as many."""
-    return [ONE_CORE] + ([TWO_CORES] if len(os.sched_getaffinity(0)) > 1 else [])
 
 
 @pytest.fixture(scope="session")

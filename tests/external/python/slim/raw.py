@@ -7,51 +7,38 @@ import wire
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from harness.http2 import INITIAL_WINDOW_SIZE, Connection
-
-WINDOW = 2 * 1024 * 1024  # of the bindings
+from harness.stream import Stream
 
 
-def framed(message):
-    """As a gRPC message."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-class Raw:
+class Raw(Stream):
     """One connection with its stream. Its link is negotiated unless `greets` is false."""
 
     _numbers = itertools.count(1)
 
-    def __init__(self, address, *, greets=True, signs=True, window=WINDOW, link_id=None, metadata=None, **connection):
-        self.http2 = Connection(address, **connection)
-        self.http2.handshake({INITIAL_WINDOW_SIZE: window})
-        self.stream = self.http2.post(wire.PATH, metadata)
-        self.headers = self.http2.wait_for_headers(self.stream)
+    def __init__(self, address, *, greets=True, signs=True, link_id=None, node_id=None, connection_type=wire.EDGE, **stream):
+        super().__init__(address, wire.PATH, **stream)
         self.link_id = link_id or str(uuid.uuid4())
+        self.node_id = node_id or f"node-{uuid.uuid4()}"
         self.key = None
         self._private = X25519PrivateKey.generate() if signs else None
-        self._taken = 0  # bytes of the response's body
         if greets:
-            self.greet()
+            self.greet(connection_type)
 
-    def greet(self, **options):
+    def greet(self, connection_type):
         """Negotiates the link; returns the fields of the node's answer."""
         public = None
         if self._private:
             public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.send(wire.negotiation(self.link_id, public, **options))
+        self.send(wire.negotiation(self.link_id, public, node_id=self.node_id, connection_type=connection_type))
         kind, body = self.next()
         assert kind == wire.LINK, f"a link negotiation is answered with one, not {kind}"
         answer = dict(wire.fields(dict(wire.fields(body))[1]))
-        if self._private and 4 in answer:
+        # Peers exchange keys and use none.
+        if self._private and 4 in answer and connection_type != wire.PEER:
             self.key = wire.link_key(self.link_id, self._private, answer[4])
         return answer
 
     # --- saying -----------------------------------------------------------------------------------------------------
-
-    def send(self, message):
-        """A message as it is."""
-        self.http2.data(self.stream, framed(message))
 
     def header(self, source, destination, *, mac=None, **options):
         """A header, signed where the link has a key and the test gives nothing else."""
@@ -93,19 +80,7 @@ class Raw:
 
     def next(self):
         """(kind, message) of the next message."""
-        response = self.http2.responses[self.stream]
-
-        def length():
-            if len(response.body) < self._taken + 5:
-                return None
-            length = int.from_bytes(response.body[self._taken + 1 : self._taken + 5], "big")
-            return length if len(response.body) >= self._taken + 5 + length else None
-
-        self.http2.read_until(lambda: length() is not None or response.is_over, "a message")
-        assert length() is not None, f"the stream ended before a message: {response.trailers}"
-        start, end = self._taken + 5, self._taken + 5 + length()
-        self._taken = end
-        found = [(kind, body) for kind, body in wire.fields(bytes(response.body[start:end])) if kind != 4]
+        found = [(kind, body) for kind, body in wire.fields(self.next_message()) if kind != 4]
         assert len(found) == 1
         return found[0]
 
@@ -115,16 +90,3 @@ class Raw:
         assert kind == wire.PUBLISH
         assert wire.payload_of(body) == payload
         return dict(wire.fields(dict(wire.fields(body))[1]))
-
-    def ended(self):
-        """(status, message) of the stream, once it has ended."""
-        trailers = self.http2.wait_for_response(self.stream).trailers
-        return int(trailers["grpc-status"]), trailers.get("grpc-message", "")
-
-    def has_ended(self):
-        """Whether the stream has ended, as far as has been read."""
-        return self.http2.responses[self.stream].is_over
-
-    def close(self):
-        """Breaks the connection."""
-        self.http2.close()

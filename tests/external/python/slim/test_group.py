@@ -7,6 +7,7 @@ import slim_bindings as slim
 from apps import run
 
 from harness import wait
+from harness.gateway import core_lists
 
 MEMBERS = ["ann", "ben", "cleo", "dan"]
 HEARTBEATS = 3  # of each member, one in ten seconds: that many missed ones make it offline
@@ -87,9 +88,8 @@ def test_who_is_removed_or_leaves_hears_no_more_and_the_rest_goes_on(stage):
 
 
 def test_heartbeats_keep_a_quiet_group_together(start_stage):
-    stage = start_stage()
-
-    async def steps():
+    # They take their time, so one core and two take it together.
+    async def steps(stage):
         _, session, members = await assemble(stage, MEMBERS, mls=True)
         everybody = [session, *members.values()]
         delivered = stage.gateway.stats()["slim_delivered"]
@@ -106,7 +106,11 @@ def test_heartbeats_keep_a_quiet_group_together(start_stage):
         await session.say(b"still together")
         await all_hear(members.values(), b"still together")
 
-    run(steps())
+    async def all_steps():
+        await asyncio.gather(*(steps(stage) for stage in stages))
+
+    stages = [start_stage(cores=cores) for cores in core_lists()]
+    run(all_steps())
 
 
 def test_two_applications_on_one_connection_join_the_same_group(stage):
@@ -146,5 +150,21 @@ def test_two_applications_in_one_process_talk_to_each_other_and_to_others(stage)
             answer = await target.answer()
             await call.say(b"hello back")
             await answer.expect(b"hello back")
+
+    run(steps())
+
+
+def test_processes_with_the_same_configuration_are_not_taken_for_one(stage):
+    """A node id that people write into a configuration is copied with it."""
+
+    async def steps():
+        same = slim.new_service_config_with("my-node", None, slim.new_dataplane_config())
+        moderator, *others = (stage.connect(service=same).app(stage.name(name)) for name in ("moderator", "ann", "ben"))
+        session = await moderator.group(stage.name("channel"), mls=True)
+        members = [await session.invite(app) for app in others]
+        await session.say(b"to all")
+        await all_hear(members, b"to all")
+        await members[0].say(b"to the others")
+        await all_hear([session, members[1]], b"to the others")
 
     run(steps())

@@ -7,38 +7,13 @@ import time
 
 import pytest
 import slim_bindings as slim
-from apps import run
+from apps import changed, refused, run, talk
 from cryptography.hazmat.primitives import hashes, hmac
 
 from harness.certificates import Authority
 
 HEADER_MAC = "slim.header_mac"
 JWT_SECRET = b"the-gateway-verifies-tokens-with-this-secret"
-
-
-async def talk(stage, config=None):
-    """Two applications connect as `config` says and exchange a message in a session with MLS."""
-    alice, bob = stage.app("alice", config), stage.app("bob", config)
-    call = await alice.call(bob.name, mls=True)
-    answer = await bob.answer()
-    await call.say(b"hello")
-    await answer.expect(b"hello")
-
-
-def changed(stage, **fields):
-    """The client's configuration with other values."""
-    config = stage.client_config()
-    for name, value in fields.items():
-        setattr(config, name, value)
-    return config
-
-
-def refused(stage, config):
-    """A connection as `config` says fails. The bindings would try for ever if they were not told when to give up."""
-    once = slim.FixedIntervalBackoff(interval=datetime.timedelta(milliseconds=50), max_attempts=1)
-    config.backoff = slim.BackoffConfig.FIXED_INTERVAL(once)
-    with pytest.raises(slim.SlimError):
-        stage.connect(config)
 
 
 # --- header authentication ------------------------------------------------------------------------------------------
@@ -128,7 +103,8 @@ def test_a_password_is_asked_for_where_configured(start_stage, tmp_path):
     run(talk(stage, with_password("the right password")))
     for config in (with_password("a wrong password"), stage.client_config()):
         refused(stage, config)
-    stage.gateway.wait_for_stats(slim_turned_away=2)
+    assert stage.gateway.stats()["slim_turned_away"] == 2
+    assert stage.gateway.security_events()["UNAUTHENTICATED"] == 2
 
 
 def token(subject, expires_in_s):

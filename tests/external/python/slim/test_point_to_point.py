@@ -67,6 +67,23 @@ def test_large_messages_arrive_whole(stage, kib):
     run(steps())
 
 
+def test_what_arrives_is_acknowledged_at_once(stage):
+    """The bindings run with Nagle's algorithm on: they wait for the acknowledgement before they send more."""
+
+    async def steps():
+        before = stage.gateway.stats()["quickacks"]
+        alice, bob = stage.app("alice"), stage.app("bob")
+        call = await alice.call(bob.name)
+        await call.say(b"hello")
+        await (await bob.answer()).expect(b"hello")
+        stats = stage.gateway.stats()
+        if stats["quickacks_missing"]:
+            pytest.skip("this kernel sets no options of sockets through a ring: Linux 6.7 does")
+        assert stats["quickacks"] > before
+
+    run(steps())
+
+
 def test_many_sessions_at_once_do_not_mix(stage):
     async def steps():
         alice, bob = stage.app("alice"), stage.app("bob")

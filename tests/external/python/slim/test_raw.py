@@ -83,12 +83,24 @@ def test_recv_from_subscribes_nobody_else(clients, names, bystanders):
 
 
 @pytest.mark.parametrize("mac", [bytes(32), b"", b"short", bytes(33)], ids=["wrong", "missing", "short", "long"])
-def test_a_bad_mac_is_dropped_and_the_link_goes_on(clients, names, bystanders, mac):
+def test_a_bad_mac_is_dropped_and_the_link_goes_on(stage, clients, names, bystanders, mac):
+    counted, told = stage.gateway.stats()["slim_unauthenticated"], stage.gateway.security_events()["UNAUTHENTICATED"]
     sender, receiver = clients(), clients()
     receiver.subscribe(names("receiver"))
-    sender.publish(names("sender"), names("receiver"), b"forged", mac=mac)
+    for _ in range(3):
+        sender.publish(names("sender"), names("receiver"), b"forged", mac=mac)
     sender.publish(names("sender"), names("receiver"), b"honest")
     receiver.expect(b"honest")
+    assert stage.gateway.stats()["slim_unauthenticated"] == counted + 3
+    assert stage.gateway.security_events()["UNAUTHENTICATED"] == told + 1, "the operator is told once"
+
+
+def test_a_subscribe_with_a_bad_mac_is_not_answered(clients, names, bystanders):
+    client = clients()
+    body = wire.field(1, client.header(names("stolen"), names("stolen"), mac=bytes(32))) + wire.field(2, 7)
+    client.send(wire.field(wire.SUBSCRIBE, body))
+    # What is answered next is what was asked next.
+    client.subscribe(names("honest"))
 
 
 def test_a_mac_for_another_header_is_dropped(clients, names, bystanders):
@@ -119,19 +131,37 @@ def test_a_subscribe_without_strings_is_answered(clients, names, bystanders):
 
 
 @pytest.mark.parametrize("kind", [wire.PEER, wire.REMOTE], ids=["peer", "remote"])
-def test_a_client_that_claims_to_be_a_node_is_turned_away_for_good(clients, names, bystanders, kind):
+def test_a_client_that_claims_to_be_a_node_is_turned_away_for_good(stage, clients, names, bystanders, kind):
+    told = stage.gateway.security_events()["PERMISSION_DENIED"]
     client = clients(greets=False)
     client.send(wire.negotiation(client.link_id, bytes(range(32)), connection_type=kind))
     status, message = client.ended()
     assert status == PERMISSION_DENIED and "node" in message
-    assert not client.http2.responses[client.stream].body, "it learns nothing"
+    assert not client.response.body, "it learns nothing"
+    assert stage.gateway.security_events()["PERMISSION_DENIED"] == told + 1
+
+
+@pytest.mark.parametrize("kind", [wire.PEER, wire.REMOTE], ids=["peer", "remote"])
+def test_a_node_is_a_client_like_others_where_it_is_let_in(start_stage, kind):
+    stage = start_stage(settings={"slim.node_links": "true"})
+    stage.app("alice")  # has subscribed: its name is nobody else's business
+    name = wire.Name("acme", stage.namespace, "behind the node", instance=1)
+    node, client = Raw(stage.gateway.address, connection_type=kind), Raw(stage.gateway.address)
+    # The first that it hears is the answer to what it asks: it is told no names.
+    node.subscribe(name)
+    client.publish(name, name, b"to the node")
+    header = node.expect(b"to the node")
+    assert (wire.HEADER_MAC in header) == (kind == wire.REMOTE), "nodes of one deployment use no codes"
+    client.subscribe(name)
+    node.publish(name, name, b"from the node")
+    client.expect(b"from the node")
 
 
 def test_who_does_not_negotiate_first_is_ended_without_an_answer(clients, names, bystanders):
     client = clients(greets=False)
     client.publish(names("sender"), names("receiver"), b"too early")
     assert client.ended()[0] == OK
-    assert not client.http2.responses[client.stream].body
+    assert not client.response.body
 
 
 @pytest.mark.parametrize(
@@ -151,27 +181,37 @@ def test_a_link_without_a_key_is_refused_where_headers_are_authenticated(clients
     client = clients(greets=False)
     client.send(wire.negotiation(client.link_id, None))
     assert client.ended()[0] == PERMISSION_DENIED
-    assert not client.http2.responses[client.stream].body
+    assert not client.response.body
 
 
 def test_a_low_order_key_is_refused(clients, bystanders):
     client = clients(greets=False)
     client.send(wire.negotiation(client.link_id, bytes(32)))
     client.ended()
-    assert not client.http2.responses[client.stream].body
+    assert not client.response.body
 
 
 def test_the_newer_connection_of_a_link_is_the_client(clients, names):
     sender, old = clients(), clients()
     name = names("roamer")
     old.subscribe(name)
-    new = clients(link_id=old.link_id)
+    new = clients(link_id=old.link_id, node_id=old.node_id)
     new.subscribe(name)
     for number in range(4):
         sender.publish(names("sender"), name, b"%d" % number)
     for number in range(4):
         new.expect(b"%d" % number)
     assert old.ended()[0] == OK
+
+
+def test_another_process_that_calls_its_link_the_same_is_another_client(clients, names):
+    sender, one = clients(), clients()
+    other = clients(link_id=one.link_id)
+    for number, client in enumerate((one, other)):
+        client.subscribe(names("client", number + 1))
+        sender.publish(names("sender"), names("client", number + 1), b"%d" % number)
+    for number, client in enumerate((one, other)):
+        client.expect(b"%d" % number)
 
 
 @pytest.mark.parametrize("ttl, arrives", [(0, False), (1, False), (2, True)])

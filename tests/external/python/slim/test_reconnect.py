@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from apps import run
 
-from harness.gateway import free_port
+from harness.gateway import core_lists, free_port
 
 
 class Place:
@@ -32,7 +32,7 @@ class Place:
         return self.start()
 
 
-@pytest.fixture(params=["0", "0,1"], ids=["1core", "2cores"])
+@pytest.fixture(params=core_lists(), ids=lambda cores: f"{len(cores.split(','))}core")
 def place(request, start_gateway):
     """A place for gateways."""
     return Place(start_gateway, request.param)

@@ -7,6 +7,8 @@ import wire
 from apps import run
 from raw import Raw
 
+from harness.gateway import core_lists
+
 MESSAGES = 300
 PAYLOAD = bytes(100_000)  # 30 MB in all: more than sockets, windows and queues hold
 QUEUE_BYTES = 1024 * 1024
@@ -26,7 +28,7 @@ def raws():
         client.close()
 
 
-@pytest.fixture(params=["0", "0,1"], ids=["1core", "2cores"])
+@pytest.fixture(params=core_lists(), ids=lambda cores: f"{len(cores.split(','))}core")
 def start(request, start_stage):
     """Starts a gateway with a small queue and a policy for who does not read."""
     return lambda policy: start_stage(
@@ -55,7 +57,9 @@ def test_a_subscriber_that_stops_reading_delays_nobody(start, raws, policy):
         reader.expect(payload)
     stats = stage.gateway.stats()
     assert stats["slim_queued_bytes"] <= QUEUE_BYTES + len(PAYLOAD) + 4096
-    assert stats[f"slim_dropped_{policy.removeprefix('drop_')}"] > 0
+    counted = f"slim_dropped_{policy.removeprefix('drop_')}"
+    assert stats[counted] > 0
+    assert f"ringgate_{counted}{{core=" in stage.gateway.get("/metrics")[1]
     dropped = sorted(session["dropped"] for session in sessions(stage.gateway))
     if policy == "disconnect":
         assert dropped == [0, 0], "the one that did not read is gone"

@@ -1,7 +1,4 @@
-"""SLIM's wire format, as far as a hand-driven client needs it; see ../shared/wire/slim-wire.md.
-
-Messages are written field by field, so that a test can leave one out, put one in, or put nonsense.
-"""
+"""SLIM's wire format, as far as a hand-driven client needs it; see ../shared/wire/slim-wire.md."""
 
 import hashlib
 import hmac
@@ -13,6 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from harness.protobuf import field, fields
+
 PATH = "/dataplane.proto.v1.DataPlaneService/OpenChannel"
 
 SUBSCRIBE, UNSUBSCRIBE, PUBLISH, LINK, SUBSCRIPTION_ACK = 1, 2, 3, 5, 6
@@ -21,53 +20,6 @@ SOURCE, DESTINATION, IDENTITY, FANOUT, VERSION, TTL, RECV_FROM, FORWARD_TO, INCO
 
 EVERYBODY = 2**128 - 1  # the instance id that stands for all of them
 U64 = 2**64 - 1
-
-
-# --- protobuf ---------------------------------------------------------------------------------------------------------
-
-
-def varint(number):
-    """A base-128 varint."""
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes(out + bytes([number]))
-
-
-def field(number, value):
-    """One field: an int, or what is bytes."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def fields(message):
-    """[(number, value)] of a message of varints and length-delimited fields."""
-    found, at = [], 0
-
-    def take_varint():
-        nonlocal at
-        number = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            number |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return number
-
-    while at < len(message):
-        key = take_varint()
-        if key & 7 == 0:
-            found.append((key >> 3, take_varint()))
-        else:
-            assert key & 7 == 2, f"wire type {key & 7}"
-            length = take_varint()
-            found.append((key >> 3, bytes(message[at : at + length])))
-            at += length
-    return found
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
