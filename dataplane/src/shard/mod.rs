@@ -17,6 +17,7 @@
 mod builtin;
 mod call;
 mod clock;
+mod congestion;
 mod connection;
 mod deadlines;
 mod frames;
@@ -42,6 +43,7 @@ use crate::tls;
 use builtin::Builtin;
 use call::Wait;
 use clock::Clock;
+use congestion::Congestion;
 use connection::{Connection, Context, Then};
 use deadlines::Deadlines;
 use frames::Frames;
@@ -90,7 +92,7 @@ macro_rules! context {
             service: &mut $shard.service,
             builtin: &$shard.builtin,
             now: &$shard.now,
-            congested: $shard.congested,
+            congested: $shard.congestion.is_raised(),
             message_bytes_max: $shard.config.message_bytes_max,
             send_bytes_max: $shard.config.send_bytes_max,
             input_bytes_max: $shard.config.input_bytes_max,
@@ -129,7 +131,7 @@ pub struct Shard<S: Service> {
     accept_warned: Option<Instant>,
     accept_rest: Option<(Instant, ListenerId)>,
     /// Calls wait because another core is too far behind.
-    congested: bool,
+    congestion: Congestion,
     counters: ShardCounters,
     draining: Option<Instant>,
 }
@@ -171,7 +173,7 @@ impl<S: Service> Shard<S> {
             swept: 0,
             accept_warned: None,
             accept_rest: None,
-            congested: false,
+            congestion: Congestion::default(),
             counters: ShardCounters::default(),
             draining: None,
         })
@@ -230,6 +232,7 @@ impl<S: Service> Shard<S> {
         worked |= self.timers();
         worked |= self.commands();
         worked |= !self.dirty.is_empty() || self.port.has_waiting() || self.service.has_pending();
+        worked |= self.congestion.is_raised();
         if !worked {
             // Reaps what has become ready meanwhile; without a system call where nothing has.
             self.ring.submit()?;
@@ -381,16 +384,15 @@ impl<S: Service> Shard<S> {
             self.port.send(core, message);
         }
         self.port.flush();
-        self.congested = self.port.is_congested();
+        self.congestion.note(self.port.is_congested());
     }
 
     /// Moves on what waits for other cores, and goes on with the calls that waited for that.
     fn relieve(&mut self) {
         self.port.flush();
-        if !self.congested || self.port.is_congested() {
+        if !self.congestion.clears(self.port.is_congested()) {
             return;
         }
-        self.congested = false;
         for index in 0..self.connections.len() {
             let Some(connection) = &self.connections[index] else {
                 continue;
