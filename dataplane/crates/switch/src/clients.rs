@@ -109,10 +109,14 @@ impl<D: Dialect> Switch<D> {
         if node != 0 {
             let connections = &mut self.clients.nodes.entry(node).or_default().connections;
             connections.push(index);
-            if let [.., _, _] = connections[..] {
-                for &twin in &*connections {
-                    self.connections.at_mut(twin).has_twin = true;
+            match connections[..] {
+                [] | [_] => {}
+                // The first was alone until now.
+                [first, second] => {
+                    self.connections.at_mut(first).has_twin = true;
+                    self.connections.at_mut(second).has_twin = true;
                 }
+                _ => self.connections.at_mut(index).has_twin = true,
             }
         }
     }

@@ -17,7 +17,10 @@ impl<D: Dialect> Switch<D> {
             && let Some(known) = self.connections.at_mut(index).subscriptions.get_mut(&instance)
         {
             if !known.ids.contains(&subscription) {
-                if self.connections.at(index).subscription_count >= self.config.limits.subscriptions_max {
+                let is_full = known.ids.len() >= NUMBERS_MAX;
+                if is_full
+                    || self.connections.at(index).subscription_count >= self.config.limits.subscriptions_max
+                {
                     return self.refuse(index, subscription, TOO_MANY);
                 }
                 let connection = self.connections.at_mut(index);
@@ -154,5 +157,8 @@ impl<D: Dialect> Switch<D> {
         }
     }
 }
+
+/// Numbers under which one connection may subscribe to one name: one for each application of a process that wants it. They are searched.
+const NUMBERS_MAX: usize = 1024;
 
 const TOO_MANY: &str = "the connection has too many subscriptions";

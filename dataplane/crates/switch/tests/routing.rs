@@ -416,6 +416,19 @@ fn bounds_of_subscriptions_names_and_connections() {
     assert_eq!(node.cores[0].stats().refused, 3);
 }
 
+/// They are searched with every Subscribe and Unsubscribe.
+#[test]
+fn numbers_of_one_name_are_bounded() {
+    let mut node = Node::new(1);
+    let client = node.client(0);
+    for number in 1..=1024 {
+        node.subscribe(client, 1, 1, number);
+    }
+    node.say(client, Say::Subscribe(1, 1, 1025));
+    assert_eq!(node.hear(client), [Heard::Ack(1025, false)]);
+    node.subscribe(client, 1, 2, 1025);
+}
+
 #[test]
 fn who_says_nothing_is_ended_and_so_is_who_says_the_wrong_thing_first() {
     let mut node = Node::new(1);
