@@ -18,7 +18,7 @@ use ringgate_switch::{Dialect, Fanout, Form, Ignored, Publish, Rendered, Said};
 use self::header::{EncodedName, Header, MacPlace};
 use self::link::State;
 use self::mac::TAG_BYTES;
-use self::record::Record;
+use self::record::{Batch, Record};
 use crate::agp::fields::Fields;
 use crate::agp::{DecodeError, Rule};
 use crate::envelope::{
@@ -223,17 +223,23 @@ impl Dialect for Slim {
                 messages,
             };
         };
-        let (mut used, mut taken, mut left_out) = (0, 0, 0);
+        let (mut used, mut taken, mut frame_bytes, mut left_out) = (0, 0, 0, 0);
+        let mut batch = Batch::default();
         while taken < messages && left_out == 0 {
             let record = Record::first(&run[used..]);
-            if taken > 0 && self.copies.pending() + record.frame.len() > bytes_max {
+            if taken > 0 && frame_bytes + record.frame.len() > bytes_max {
                 break;
             }
-            let out = self.copies.reserve(record.frame.len());
-            left_out = record.put(&keyed.key, out);
+            frame_bytes += record.frame.len();
+            left_out = record.shared_len();
             used += record.len();
             taken += 1;
+            batch.push(record);
+            if batch.is_full() {
+                std::mem::take(&mut batch).put(&keyed.key, &mut self.copies);
+            }
         }
+        batch.put(&keyed.key, &mut self.copies);
         Rendered {
             bytes: self.copies.take(),
             rest: record::end_of(run, used, left_out),

@@ -8,6 +8,8 @@
 //! A delivery costs one code for each subscriber. So all that depends on the link alone is hashed once (RFC 2104, section 4), and the tail,
 //! built once for each message, is hashed in place.
 
+use std::slice;
+
 use hkdf::Hkdf;
 use sha2::Sha256;
 use sha2::block_api::compress256;
@@ -98,26 +100,34 @@ impl HeaderKey {
     /// The code for a header with this tail.
     #[inline]
     pub(super) fn tag(&self, tail: &[u8]) -> [u8; TAG_BYTES] {
-        let mut state = self.inner;
-        let mut begun = self.begun;
-        let mut begun_len = self.begun_len;
-        let mut rest = tail;
-        if let Some((first, after)) = tail.split_at_checked(BLOCK_BYTES - begun_len) {
-            begun[begun_len..].copy_from_slice(first);
-            compress256(&mut state, &[begun]);
-            let (blocks, after) = after.as_chunks();
-            compress256(&mut state, blocks);
-            (begun_len, rest) = (0, after);
-        }
-        begun[begun_len..begun_len + rest.len()].copy_from_slice(rest);
-        let bytes = self.hashed + (self.begun_len + tail.len()) as u64;
-        finish(&mut state, &begun, begun_len + rest.len(), bytes);
+        let [tag] = self.tags([tail]);
+        tag
+    }
 
-        let mut digest = [0; BLOCK_BYTES];
-        digest[..TAG_BYTES].copy_from_slice(&bytes_of(&state));
-        let mut state = self.outer;
-        finish(&mut state, &digest, TAG_BYTES, (BLOCK_BYTES + TAG_BYTES) as u64);
-        bytes_of(&state)
+    /// The codes for headers with these tails. Their blocks take turns: what a round of SHA-256 waits for is its own last round, and the
+    /// processor works on another header meanwhile.
+    pub(super) fn tags<const N: usize>(&self, tails: [&[u8]; N]) -> [[u8; TAG_BYTES]; N] {
+        let lanes = tails.map(|tail| Lane::new(self, tail));
+        let longest = lanes.iter().map(Lane::len).max().unwrap_or(0);
+        let mut states = [self.inner; N];
+        for at in 0..longest {
+            for (state, lane) in states.iter_mut().zip(&lanes) {
+                if let Some(block) = lane.block(at) {
+                    compress256(state, slice::from_ref(block));
+                }
+            }
+        }
+        let digests = states.map(|state| {
+            let mut block = [0; BLOCK_BYTES];
+            block[..TAG_BYTES].copy_from_slice(&bytes_of(&state));
+            end(&mut block, TAG_BYTES, (BLOCK_BYTES + TAG_BYTES) as u64);
+            block
+        });
+        let mut states = [self.outer; N];
+        for (state, digest) in states.iter_mut().zip(&digests) {
+            compress256(state, slice::from_ref(digest));
+        }
+        states.map(|state| bytes_of(&state))
     }
 
     /// Whether `tag` is the code for a header with this tail. Takes the same time wherever they differ.
@@ -159,15 +169,74 @@ fn keyed(key: &[u8; 32], pad: u8) -> [u32; 8] {
     state
 }
 
-/// Hashes the last `len` bytes, and that `bytes` were hashed in all.
+/// The blocks of one header's preimage, behind those that are the link's.
+struct Lane<'t> {
+    /// Where the link's bytes end and the tail begins, unless the tail does not fill it.
+    first: Option<[u8; BLOCK_BYTES]>,
+    middle: &'t [[u8; BLOCK_BYTES]],
+    /// The end of the preimage, and how many bytes were hashed.
+    last: [[u8; BLOCK_BYTES]; 2],
+    last_len: usize,
+}
+
+impl<'t> Lane<'t> {
+    #[inline]
+    fn new(key: &HeaderKey, tail: &'t [u8]) -> Self {
+        let begun = &key.begun[..key.begun_len];
+        let (first, middle, rest) = match tail.split_at_checked(BLOCK_BYTES - begun.len()) {
+            None => (None, &[][..], tail),
+            Some((head, after)) => {
+                let mut first = key.begun;
+                first[begun.len()..].copy_from_slice(head);
+                let (middle, rest) = after.as_chunks();
+                (Some(first), middle, rest)
+            }
+        };
+        let mut last = [[0; BLOCK_BYTES]; 2];
+        let mut filled = 0;
+        if first.is_none() {
+            last[0][..begun.len()].copy_from_slice(begun);
+            filled = begun.len();
+        }
+        last[0][filled..filled + rest.len()].copy_from_slice(rest);
+        filled += rest.len();
+        let bytes = key.hashed + (begun.len() + tail.len()) as u64;
+        let last_len = end(last.as_flattened_mut(), filled, bytes);
+        Self {
+            first,
+            middle,
+            last,
+            last_len,
+        }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.middle.len() + self.last_len
+    }
+
+    #[inline]
+    fn block(&self, at: usize) -> Option<&[u8; BLOCK_BYTES]> {
+        let at = match &self.first {
+            Some(first) if at == 0 => return Some(first),
+            Some(_) => at - 1,
+            None => at,
+        };
+        match at.checked_sub(self.middle.len()) {
+            None => Some(&self.middle[at]),
+            Some(at) => self.last[..self.last_len].get(at),
+        }
+    }
+}
+
+/// Ends what is hashed behind the first `len` bytes of zeroed blocks: `bytes` were hashed in all (FIPS 180-4, section 5.1.1). Returns how
+/// many blocks it took.
 #[inline]
-fn finish(state: &mut [u32; 8], last: &[u8; BLOCK_BYTES], len: usize, bytes: u64) {
-    let mut blocks = [*last, [0; BLOCK_BYTES]];
-    blocks[0][len..].fill(0);
-    blocks[0][len] = 0x80;
-    let count = if len < BLOCK_BYTES - LENGTH_BYTES { 1 } else { 2 };
-    blocks[count - 1][BLOCK_BYTES - LENGTH_BYTES..].copy_from_slice(&(bytes * 8).to_be_bytes());
-    compress256(state, &blocks[..count]);
+fn end(blocks: &mut [u8], len: usize, bytes: u64) -> usize {
+    let count = (len + LENGTH_BYTES) / BLOCK_BYTES + 1;
+    blocks[len] = 0x80;
+    blocks[count * BLOCK_BYTES - LENGTH_BYTES..count * BLOCK_BYTES]
+        .copy_from_slice(&(bytes * 8).to_be_bytes());
+    count
 }
 
 #[inline]
@@ -250,6 +319,18 @@ mod tests {
             oracle.update(link_id.as_bytes());
             oracle.update(&tail);
             prop_assert_eq!(&HeaderKey::new(&link_id, &key).tag(&tail)[..], &oracle.finalize().into_bytes()[..]);
+        }
+
+        /// Headers of other lengths beside it change nothing.
+        #[test]
+        fn codes_made_together_are_those_made_alone(
+            key: [u8; 32],
+            link_id in "[a-z0-9]{1,150}",
+            tails: [Vec<u8>; 4],
+        ) {
+            let key = HeaderKey::new(&link_id, &key);
+            let tails = tails.each_ref().map(Vec::as_slice);
+            prop_assert_eq!(key.tags(tails), tails.map(|tail| key.tag(tail)));
         }
     }
 }
