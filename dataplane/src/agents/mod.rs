@@ -1,6 +1,9 @@
 //! The gateway as a service of a shard: dialects on one side, the sans-IO core on the other.
 
 mod identity;
+mod inspection;
+mod links;
+mod tracer;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,18 +12,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ringgate_config::ObserveConfig;
+use ringgate_gateway::action::Action;
 use ringgate_gateway::{
-    Closing as GatewayClosing, CoreId, CoreMessage, DrainNotice, Effect, Flow as GatewayFlow, Gateway,
-    GatewayConfig, Now as GatewayNow, PeerInfo, SessionId, code, outgoing::Dialect,
+    Closing as GatewayClosing, CoreId, CoreMessage, DrainNotice, Effect, Flow as GatewayFlow, Follow,
+    Gateway, GatewayConfig, Now as GatewayNow, PeerInfo, Said, SessionId, code, outgoing::Dialect,
 };
 use ringgate_grpc::{Code, Request, Status};
 use ringgate_identity::ReplayCache;
 use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
 use serde_json::{Value, json};
 
-use crate::observe::{Observation, Order, Reporter};
+use crate::observe::{FlowSource, Hops, Inspection, Kind, Observation, Order, Reporter, Row, Subject};
 use crate::rules::{Enforcer, Rules};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
+use tracer::{Tracer, Travel};
 
 /// Full name of the native service.
 pub const AGP_SERVICE: &str = "agp.v1.AgentGateway";
@@ -36,7 +42,7 @@ pub struct Agents {
     encoder: AgpEncoder,
     /// By the index of the session: its call, while it has one.
     calls: Vec<Option<Open>>,
-    outbound: VecDeque<(usize, CoreMessage)>,
+    outbound: VecDeque<(usize, Message)>,
     resumed: VecDeque<SessionId>,
     ended: VecDeque<SessionId>,
     now: GatewayNow,
@@ -44,6 +50,23 @@ pub struct Agents {
     /// Proofs of bearer tokens that this core has seen.
     replays: Rc<RefCell<ReplayCache>>,
     reporter: Reporter,
+    tracer: Tracer,
+}
+
+/// What cores tell each other.
+#[derive(Debug)]
+pub enum Message {
+    /// As most are.
+    Plain(CoreMessage),
+    /// One that is followed.
+    Followed(Box<Followed>),
+}
+
+/// A message to another core that is followed.
+#[derive(Debug)]
+pub struct Followed {
+    message: CoreMessage,
+    travel: Travel,
 }
 
 /// What one core's agents are made from.
@@ -57,6 +80,10 @@ pub struct AgentsConfig {
     pub rules: Arc<Rules>,
     /// Who is told what the operator shall know.
     pub reporter: Reporter,
+    /// What is looked at.
+    pub observe: ObserveConfig,
+    /// Who is told of it.
+    pub flows: FlowSource,
 }
 
 /// A session with a stream.
@@ -77,7 +104,10 @@ impl Agents {
             seed,
             rules,
             reporter,
+            observe,
+            flows,
         } = config;
+        let tracer = Tracer::new(&observe, &flows, core, seed);
         let replays = Rc::new(RefCell::new(ReplayCache::default()));
         let gateway = Gateway::new(GatewayConfig {
             node,
@@ -102,6 +132,7 @@ impl Agents {
             rules,
             replays,
             reporter: reporter.of_core(core),
+            tracer,
         }
     }
 
@@ -114,7 +145,17 @@ impl Agents {
     fn effects(&mut self) {
         while let Some(effect) = self.gateway.next_effect() {
             match effect {
-                Effect::ToCore { core, message } => self.outbound.push_back((core.index(), message)),
+                Effect::ToCore { core, message } => {
+                    let message = match self.tracer.travel() {
+                        None => Message::Plain(message),
+                        Some(travel) => Message::Followed(Box::new(Followed { message, travel })),
+                    };
+                    self.outbound.push_back((core.index(), message));
+                }
+                Effect::Step(step) => {
+                    let gateway = &self.gateway;
+                    self.tracer.step(step, |session| gateway.name_of(session));
+                }
                 Effect::Resume(session) => self.resumed.push_back(session),
                 Effect::End {
                     session,
@@ -135,6 +176,36 @@ impl Agents {
                 Effect::Absent(name) => self.reporter.presence(Observation::Absent(name.to_string())),
             }
         }
+    }
+
+    /// Gives the gateway a message that is followed: by itself, so that all that becomes of it is told and nothing else.
+    #[cold]
+    fn follow(
+        &mut self,
+        session: SessionId,
+        action: Action<'_>,
+        subject: Arc<Subject>,
+        now: &Now,
+    ) -> GatewayFlow {
+        let at = self.now;
+        self.gateway.turn_end(&at, &mut self.encoder);
+        self.effects();
+        self.tracer.begin(subject, now);
+        self.gateway.follow(Follow::All);
+        let flow = self.gateway.apply(session, action, &at, &mut self.encoder);
+        self.followed();
+        flow
+    }
+
+    /// The message that is followed was given to the gateway.
+    fn followed(&mut self) {
+        let at = self.now;
+        self.gateway.turn_end(&at, &mut self.encoder);
+        self.gateway.followed();
+        self.tracer.routed();
+        self.effects();
+        let mode = self.tracer.end();
+        self.gateway.follow(mode);
     }
 
     fn at(&mut self, now: &Now) -> GatewayNow {
@@ -158,7 +229,7 @@ fn flow(flow: GatewayFlow) -> Flow {
 }
 
 impl Service for Agents {
-    type Message = CoreMessage;
+    type Message = Message;
 
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer {
         if (request.service(), request.method()) != (AGP_SERVICE, AGP_METHOD) {
@@ -196,13 +267,20 @@ impl Service for Agents {
     }
 
     #[inline]
-    fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
-        let now = self.at(now);
+    fn message(&mut self, stream: StreamTag, message: &[u8], turn: &Now) -> Flow {
+        let now = self.at(turn);
         let result = match agp::decode(message) {
-            Ok(action) => self
-                .gateway
-                .apply(session(stream), action, &now, &mut self.encoder),
+            Ok(action) => {
+                let (session, kind) = (session(stream), Kind::of(&action));
+                self.tracer.count(kind, message.len());
+                let source = || self.gateway.name_of(session);
+                match self.tracer.look(session, kind, &action, message, turn, source) {
+                    None => self.gateway.apply(session, action, &now, &mut self.encoder),
+                    Some(subject) => self.follow(session, action, subject, turn),
+                }
+            }
             Err(error) => {
+                self.tracer.count(Kind::Invalid, message.len());
                 let text = error.to_string();
                 let code = agp::DecodeError::CODE;
                 self.gateway.invalid(
@@ -241,11 +319,13 @@ impl Service for Agents {
         if self.open(session).is_some() {
             self.calls[session.index()] = None;
         }
+        self.tracer.forget(session);
         self.gateway.close(session, how, &now, &mut self.encoder);
         self.effects();
     }
 
     fn turn_end(&mut self, now: &Now) {
+        self.tracer.set_now(now);
         let now = self.at(now);
         self.gateway.turn_end(&now, &mut self.encoder);
         self.effects();
@@ -271,6 +351,11 @@ impl Service for Agents {
             .gateway
             .pull(session(stream), bytes_max, &self.now, &mut self.encoder);
         self.effects();
+        if let Some(bytes) = &bytes {
+            let gateway = &self.gateway;
+            self.tracer
+                .pulled(session(stream), bytes.len(), |session| gateway.name_of(session));
+        }
         bytes
     }
 
@@ -312,15 +397,27 @@ impl Service for Agents {
         None
     }
 
-    fn next_outbound(&mut self) -> Option<(usize, CoreMessage)> {
+    fn next_outbound(&mut self) -> Option<(usize, Message)> {
         self.outbound.pop_front()
     }
 
-    fn receive(&mut self, from: usize, message: CoreMessage, now: &Now) {
-        let now = self.at(now);
-        self.gateway
-            .receive(CoreId(from as u16), message, &now, &mut self.encoder);
-        self.effects();
+    fn receive(&mut self, from: usize, message: Message, turn: &Now) {
+        let (now, from) = (self.at(turn), CoreId(from as u16));
+        match message {
+            Message::Plain(message) => {
+                self.gateway.receive(from, message, &now, &mut self.encoder);
+                self.effects();
+            }
+            Message::Followed(followed) => {
+                let Followed { message, travel } = *followed;
+                self.gateway.turn_end(&now, &mut self.encoder);
+                self.effects();
+                self.tracer.arrive(travel, turn);
+                self.gateway.follow(Follow::All);
+                self.gateway.receive(from, message, &now, &mut self.encoder);
+                self.followed();
+            }
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -355,6 +452,7 @@ impl Service for Agents {
                 // Who waits for this has room for every core.
                 let _ = done.try_send(());
             }
+            Order::Watch(watch) => self.tracer.set_watch(&watch),
             Order::Presence => {
                 let all = self.gateway.own_agents().collect();
                 self.reporter.presence(Observation::All(all));
@@ -365,7 +463,7 @@ impl Service for Agents {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let stats = self.gateway.stats();
         let [oldest, newest, latest, disconnect, block] = stats.dropped;
-        vec![
+        let mut counts = vec![
             ("agent_calls", stats.streams_open),
             ("sessions", stats.sessions),
             ("detached_sessions", stats.sessions_detached),
@@ -395,7 +493,22 @@ impl Service for Agents {
             ("resumed", stats.resumed),
             ("copied_out", stats.copied_out),
             ("matches", stats.matches),
-        ]
+        ];
+        counts.extend(self.tracer.counts());
+        counts.extend(SAID.into_iter().zip(stats.said));
+        counts
+    }
+
+    fn take_hops(&mut self) -> Hops {
+        self.tracer.hops.take()
+    }
+
+    fn return_hops(&mut self, hops: Hops) {
+        self.tracer.hops.add(hops);
+    }
+
+    fn inspect(&self, inspection: &Inspection) -> Vec<Row> {
+        inspection::inspect(&self.gateway, inspection)
     }
 
     fn details(&self) -> Vec<Value> {
@@ -432,6 +545,25 @@ impl Service for Agents {
         sessions.collect()
     }
 }
+
+/// How the counts of [`Said::ALL`] are called.
+const SAID: [&str; Said::ALL.len()] = [
+    "queued_registered",
+    "queued_ack",
+    "queued_error",
+    "queued_forward",
+    "queued_deliver",
+    "queued_stream_open",
+    "queued_chunk",
+    "queued_stream_close",
+    "queued_stream_credit",
+    "queued_introduce",
+    "queued_connected",
+    "queued_rejected",
+    "queued_drain",
+    "queued_cancel",
+    "queued_other",
+];
 
 /// Random numbers that nobody can guess.
 pub(crate) fn random<const N: usize>() -> [u8; N] {

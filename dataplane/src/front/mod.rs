@@ -26,8 +26,8 @@ pub use error::FrontError;
 
 use crate::agents::{AGP_SERVICE, Agents, AgentsConfig, random};
 use crate::config::{Config, DialectConfig, HeaderMac};
-use crate::names::{Gate, Labels, Names, Served};
-use crate::observe::Order;
+use crate::names::{Gate, Labels, Names, Served, Watched};
+use crate::observe::{Hops, Inspection, Order, Row};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 use tag::Whose;
 
@@ -58,7 +58,7 @@ pub struct FrontConfig {
 #[derive(Debug)]
 pub enum Message {
     /// Of the native dialect.
-    Agents(ringgate_gateway::CoreMessage),
+    Agents(crate::agents::Message),
     /// Of SLIM.
     Slim(ringgate_switch::CoreMessage),
     /// Of AGP 2025.
@@ -171,11 +171,13 @@ impl Front {
         };
         let slim = config.slim.map(|(served, dialect, switch)| {
             let dialect = Slim::new(dialect, Box::new(random));
-            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, now)
+            let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
+            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, watched, now)
         });
         let agp2025 = config.agp2025.map(|(served, dialect, switch)| {
             let dialect = PubSub::new(dialect);
-            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, now)
+            let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
+            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, watched, now)
         });
         Front {
             agents: Agents::new(config.agents, core, cores),
@@ -400,6 +402,33 @@ impl Service for Front {
         counts.extend(self.slim.iter().flat_map(Names::counts));
         counts.extend(self.agp2025.iter().flat_map(Names::counts));
         counts
+    }
+
+    fn take_hops(&mut self) -> Hops {
+        let mut hops = self.agents.take_hops();
+        if let Some(slim) = &mut self.slim {
+            hops.add(slim.take_hops());
+        }
+        if let Some(agp2025) = &mut self.agp2025 {
+            hops.add(agp2025.take_hops());
+        }
+        hops
+    }
+
+    fn return_hops(&mut self, hops: Hops) {
+        // Each time says of which dialect it is; whose table keeps it until the next report does not matter.
+        self.agents.return_hops(hops);
+    }
+
+    fn inspect(&self, inspection: &Inspection) -> Vec<Row> {
+        let mut rows = self.agents.inspect(inspection);
+        rows.extend(self.slim.iter().flat_map(|slim| slim.inspect(inspection)));
+        rows.extend(
+            self.agp2025
+                .iter()
+                .flat_map(|agp2025| agp2025.inspect(inspection)),
+        );
+        rows
     }
 
     fn details(&self) -> Vec<Value> {

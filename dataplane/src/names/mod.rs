@@ -12,6 +12,7 @@
 mod audit;
 mod gate;
 mod labels;
+mod watched;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +25,10 @@ use serde_json::{Value, json};
 
 pub use gate::{Gate, GateError};
 pub use labels::Labels;
+pub use watched::Watched;
 
 use self::audit::Audit;
-use crate::observe::Reporter;
+use crate::observe::{Hop, Hops, Inspection, Reporter, Row, in_order};
 use crate::rules::Rules;
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 
@@ -52,6 +54,7 @@ pub struct Names<D: Dialect> {
     turned_away: u64,
     /// Messages that were too large to be looked at.
     oversize: u64,
+    watched: Watched,
 }
 
 /// What of a dialect is not its message format.
@@ -81,6 +84,7 @@ impl<D: Dialect> Names<D> {
         config: SwitchConfig,
         rules: Arc<Rules>,
         reporter: &Reporter,
+        watched: Watched,
         now: Instant,
     ) -> Names<D> {
         Names {
@@ -94,6 +98,7 @@ impl<D: Dialect> Names<D> {
             unix_seconds: 0,
             turned_away: 0,
             oversize: 0,
+            watched,
         }
     }
 
@@ -125,6 +130,19 @@ impl<D: Dialect> Names<D> {
             (None, None) => String::new(),
         };
         Ok((owner, identity))
+    }
+
+    /// As the plain handling of a message, with a look at the clock.
+    #[cold]
+    fn timed(&mut self, connection: ConnectionId, message: &[u8], turn: Instant) {
+        let dialect = self.served.labels.dialect;
+        let began = Instant::now();
+        self.watched
+            .record(Hop::ReceiveRoute, dialect, began.saturating_duration_since(turn));
+        self.switch.message(connection, message, turn);
+        self.switch.turn_end(turn);
+        self.watched.record(Hop::RouteQueue, dialect, began.elapsed());
+        self.watched.look_for_next();
     }
 
     fn stream(&self, connection: ConnectionId) -> Option<&Stream> {
@@ -252,7 +270,10 @@ impl<D: Dialect + 'static> Service for Names<D> {
 
     #[inline]
     fn message(&mut self, stream: StreamTag, message: &[u8], now: &Now) -> Flow {
-        self.switch.message(connection(stream), message, now.mono);
+        match self.watched.next() {
+            false => self.switch.message(connection(stream), message, now.mono),
+            true => self.timed(connection(stream), message, now.mono),
+        }
         Flow::Continue
     }
 
@@ -270,6 +291,7 @@ impl<D: Dialect + 'static> Service for Names<D> {
         if self.stream(connection).is_some() {
             self.streams[connection.index()] = None;
         }
+        self.watched.forget(connection);
         self.switch.closed(connection, now.mono);
     }
 
@@ -286,8 +308,9 @@ impl<D: Dialect + 'static> Service for Names<D> {
 
     fn next_ready(&mut self) -> Option<CallId> {
         while let Some(connection) = self.switch.next_ready() {
-            if let Some(stream) = self.stream(connection) {
-                return Some(stream.call);
+            if let Some(call) = self.stream(connection).map(|stream| stream.call) {
+                self.watched.ready(connection);
+                return Some(call);
             }
         }
         None
@@ -295,7 +318,12 @@ impl<D: Dialect + 'static> Service for Names<D> {
 
     #[inline]
     fn pull(&mut self, stream: StreamTag, bytes_max: usize) -> Option<Bytes> {
-        self.switch.pull(connection(stream), bytes_max)
+        let bytes = self.switch.pull(connection(stream), bytes_max);
+        if bytes.is_some() {
+            self.watched
+                .pulled(connection(stream), self.served.labels.dialect);
+        }
+        bytes
     }
 
     fn is_empty(&self, stream: StreamTag) -> bool {
@@ -345,6 +373,35 @@ impl<D: Dialect + 'static> Service for Names<D> {
         let mut stats = self.switch.stats();
         stats.oversize += self.oversize;
         self.served.labels.counts(&stats, self.turned_away)
+    }
+
+    fn take_hops(&mut self) -> Hops {
+        self.watched.hops.take()
+    }
+
+    fn inspect(&self, inspection: &Inspection) -> Vec<Row> {
+        let Inspection::Connections { most } = inspection else {
+            return Vec::new();
+        };
+        let dialect = self.served.labels.dialect;
+        let rows = self.switch.details().map(|info| Row {
+            rank: [info.queued_bytes, info.dropped],
+            key: info.id.to_string(),
+            json: json!({
+                "session": info.id.to_string(),
+                "dialect": dialect,
+                "name": info.peer.owner,
+                "address": info.peer.address,
+                "connection": info.peer.connection,
+                "queued_bytes": info.queued_bytes,
+                "published": info.published,
+                "dropped": info.dropped,
+                "subscriptions": info.subscriptions,
+            }),
+        });
+        let mut rows = in_order(rows.collect());
+        rows.truncate(*most);
+        rows
     }
 
     fn details(&self) -> Vec<Value> {

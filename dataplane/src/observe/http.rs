@@ -1,33 +1,40 @@
-//! Health, metrics and statistics over HTTP/1.1, served by the service thread.
+//! Health, metrics and what else the operator sees, over HTTP/1.1, served by the service thread.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::inbox::{Command, CommandSender};
-use super::link_status::LinkStatus;
-use super::observation::SecurityCounts;
-use super::report::CoreReport;
+use super::body::Body;
+use super::exposition::Format;
+use super::flow::Filter;
+use super::observer::{Observer, Page};
+use super::query::Query;
+use super::stream::{self, Form};
 
 /// Connections served at once. Scrapers and people come one by one.
 const CONNECTIONS_MAX: usize = 64;
+/// Streams of events among them, so that those who ask once find room.
+const STREAMS_MAX: usize = 32;
 /// How long a client may take to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a core may take to answer. One that takes longer is stuck, and that is the answer.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Header that names the node.
+const NODE_HEADER: &str = "x-ringgate-node";
+/// Past security events that are told at first.
+const EVENTS_BEFORE: usize = 100;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const PATHS: &str = "there are /healthz, /readyz, /metrics, /stats, /corez, /connz, /subz, /agentz, /topicz, /conversations, \
+                     /conversation?id=, /tap and /events\n";
 
 /// The endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -39,168 +46,29 @@ pub struct HttpError {
     source: std::io::Error,
 }
 
-/// Knows the node's cores and asks them.
-#[derive(Debug)]
-pub struct Observer {
-    node: String,
-    cores: Vec<CommandSender>,
-    draining: AtomicBool,
-    security: Arc<SecurityCounts>,
-    link: Option<Arc<LinkStatus>>,
+/// An answer that is known as a whole.
+struct Answer {
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
 }
 
-impl Observer {
-    /// An observer of `cores`, of their security events, and of the link to a control process where there is one.
-    pub fn new(
-        node: String,
-        cores: Vec<CommandSender>,
-        security: Arc<SecurityCounts>,
-        link: Option<Arc<LinkStatus>>,
-    ) -> Observer {
-        Observer {
-            node,
-            cores,
-            draining: AtomicBool::new(false),
-            security,
-            link,
+impl Answer {
+    fn text(status: StatusCode, body: &str) -> Answer {
+        Answer {
+            status,
+            kind: TEXT,
+            body: body.to_owned(),
         }
     }
 
-    /// From now on the node is not ready.
-    pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Reports of all cores that answer in time. Blocks for as long.
-    fn reports(&self) -> Vec<CoreReport> {
-        let (sender, receiver) = sync_channel(self.cores.len());
-        let asked = self
-            .cores
-            .iter()
-            .filter(|core| core.send(Command::Report(sender.clone())))
-            .count();
-        drop(sender);
-        let mut reports: Vec<CoreReport> = (0..asked)
-            .map_while(|_| receiver.recv_timeout(REPORT_TIMEOUT).ok())
-            .collect();
-        reports.sort_by_key(|report| report.core);
-        reports
-    }
-
-    /// All counts, summed over the cores. Blocks for the time the cores take.
-    pub fn totals(&self) -> BTreeMap<&'static str, u64> {
-        totals(&self.reports())
-    }
-
-    fn stats(&self) -> Value {
-        let reports = self.reports();
-        let total = totals(&reports);
-        let cores: Vec<Value> = reports
-            .iter()
-            .map(|report| {
-                let mut counts: Map<String, Value> = report
-                    .counts
-                    .iter()
-                    .map(|(name, count)| ((*name).to_owned(), (*count).into()))
-                    .collect();
-                counts.insert("core".to_owned(), report.core.into());
-                Value::Object(counts)
-            })
-            .collect();
-        let sessions: Vec<&Value> = reports.iter().flat_map(|report| &report.details).collect();
-        json!({
-            "node": self.node,
-            "cores_expected": self.cores.len(),
-            "total": total,
-            "cores": cores,
-            "sessions": sessions,
-            "security_events": self.security.kinds().map(|(kind, count)| (kind.code(), count)).collect::<BTreeMap<_, _>>(),
-            "security_events_lost": self.security.lost(),
-            "control": self.link.as_ref().map(|link| link.to_json()),
-        })
-    }
-
-    /// The Prometheus text format. Names are those of the counts, which are fixed; the core is the only label.
-    fn metrics(&self) -> String {
-        let reports = self.reports();
-        let mut text = String::new();
-        let Some(first) = reports.first() else { return text };
-        for (position, (name, _)) in first.counts.iter().enumerate() {
-            let _ = writeln!(text, "# TYPE ringgate_{name} untyped");
-            for report in &reports {
-                if let Some((_, count)) = report.counts.get(position) {
-                    let _ = writeln!(text, "ringgate_{name}{{core=\"{}\"}} {count}", report.core);
-                }
-            }
-        }
-        self.node_metrics(&mut text);
-        text
-    }
-
-    /// Those of the node as a whole. `kind` is of a closed list.
-    fn node_metrics(&self, text: &mut String) {
-        let _ = writeln!(text, "# TYPE ringgate_security_events_total counter");
-        for (kind, count) in self.security.kinds() {
-            let _ = writeln!(text, "ringgate_security_events_total{{kind=\"{kind}\"}} {count}");
-        }
-        let lost = self.security.lost();
-        let _ = writeln!(
-            text,
-            "# TYPE ringgate_security_events_lost_total counter\nringgate_security_events_lost_total {lost}"
-        );
-        if let Some(link) = &self.link {
-            let (attached, version) = (u8::from(link.is_attached()), link.version());
-            let _ = writeln!(
-                text,
-                "# TYPE ringgate_control_attached gauge\nringgate_control_attached {attached}\n\
-                 # TYPE ringgate_control_version gauge\nringgate_control_version {version}"
-            );
+    fn json(value: &Value) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            kind: JSON,
+            body: format!("{value}\n"),
         }
     }
-
-    fn answer(&self, method: &Method, path: &str) -> (StatusCode, &'static str, String) {
-        const TEXT: &str = "text/plain; charset=utf-8";
-        if method != Method::GET && method != Method::HEAD {
-            return (
-                StatusCode::METHOD_NOT_ALLOWED,
-                TEXT,
-                "GET and HEAD are served here\n".to_owned(),
-            );
-        }
-        match path {
-            "/healthz" if self.reports().len() == self.cores.len() => {
-                (StatusCode::OK, TEXT, "ok\n".to_owned())
-            }
-            "/healthz" => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                "a core does not answer\n".to_owned(),
-            ),
-            "/readyz" if self.draining.load(Ordering::Relaxed) => {
-                (StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".to_owned())
-            }
-            "/readyz" => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-            "/metrics" => (
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics(),
-            ),
-            "/stats" => (StatusCode::OK, "application/json", format!("{}\n", self.stats())),
-            _ => (
-                StatusCode::NOT_FOUND,
-                TEXT,
-                "there are /healthz, /readyz, /metrics and /stats\n".to_owned(),
-            ),
-        }
-    }
-}
-
-fn totals(reports: &[CoreReport]) -> BTreeMap<&'static str, u64> {
-    let mut totals = BTreeMap::new();
-    for (name, count) in reports.iter().flat_map(|report| &report.counts) {
-        *totals.entry(*name).or_default() += count;
-    }
-    totals
 }
 
 /// Serves `observer` on `address` until the task is dropped.
@@ -211,14 +79,29 @@ pub async fn serve(address: SocketAddr, observer: Arc<Observer>) -> Result<(), H
     let error = |source| HttpError { address, source };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let endpoint = Arc::new(Endpoint {
+        node: HeaderValue::from_str(observer.node()).ok(),
+        observer,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        is_local: address.ip().is_loopback(),
+    });
     tokio::spawn(async move {
         while let Ok(permit) = permits.clone().acquire_owned().await {
             let Ok((stream, _)) = listener.accept().await else {
                 continue;
             };
-            let observer = observer.clone();
+            let endpoint = endpoint.clone();
             tokio::spawn(async move {
-                let service = hyper::service::service_fn(move |request| respond(observer.clone(), request));
+                let service = hyper::service::service_fn(move |request| {
+                    let endpoint = endpoint.clone();
+                    async move {
+                        let mut response = endpoint.respond(request).await;
+                        if let Some(node) = &endpoint.node {
+                            response.headers_mut().insert(NODE_HEADER, node.clone());
+                        }
+                        Ok::<_, Infallible>(response)
+                    }
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
@@ -232,25 +115,152 @@ pub async fn serve(address: SocketAddr, observer: Arc<Observer>) -> Result<(), H
     Ok(())
 }
 
-async fn respond(
+struct Endpoint {
+    /// Name of the node, told with every answer: who passes answers on knows by it whose they are.
+    node: Option<HeaderValue>,
     observer: Arc<Observer>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let head = method == Method::HEAD;
-    // Asking the cores blocks for the time they take.
-    let answer = tokio::task::spawn_blocking(move || observer.answer(&method, &path)).await;
-    let (status, kind, body) = answer.unwrap_or((
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "text/plain",
-        "the node is going down\n".to_owned(),
-    ));
-    let body = if head { Bytes::new() } else { Bytes::from(body) };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        hyper::header::CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(kind),
-    );
-    Ok(response)
+    streams: Arc<Semaphore>,
+    /// It listens on loopback only.
+    is_local: bool,
+}
+
+impl Endpoint {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+        let method = request.method().clone();
+        if method != Method::GET && method != Method::HEAD {
+            let text = "GET and HEAD are served here\n";
+            return whole(Answer::text(StatusCode::METHOD_NOT_ALLOWED, text), false);
+        }
+        let header = |name| {
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("")
+        };
+        if self.is_local && !names_this_machine(header(HOST)) {
+            // A page in somebody's browser whose name was made to point here must not read what is served here.
+            let text = "this endpoint is for this machine: ask for it by localhost or its address\n";
+            return whole(Answer::text(StatusCode::MISDIRECTED_REQUEST, text), false);
+        }
+        let query = Query::parse(request.uri().query().unwrap_or(""));
+        let path = request.uri().path();
+        if method == Method::GET && matches!(path, "/tap" | "/events") {
+            return self.stream(path, &query, Form::of(header(ACCEPT)));
+        }
+        let (path, format) = (path.to_owned(), Format::of(header(ACCEPT)));
+        let observer = self.observer.clone();
+        // Asking the cores blocks for the time they take.
+        let answer = tokio::task::spawn_blocking(move || answer(&observer, &path, &query, format)).await;
+        let down = |_| Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "the node is going down\n");
+        whole(answer.unwrap_or_else(down), method == Method::HEAD)
+    }
+
+    /// Opens a stream of events.
+    fn stream(&self, path: &str, query: &Query, form: Form) -> Response<Body> {
+        let busy = |text: &str| whole(Answer::text(StatusCode::TOO_MANY_REQUESTS, text), false);
+        let Ok(permit) = self.streams.clone().try_acquire_owned() else {
+            return busy("too many streams are open here; close one\n");
+        };
+        let lines = if path == "/events" {
+            let before = query.number("before").unwrap_or(EVENTS_BEFORE);
+            stream::events(&self.observer, before, form, permit)
+        } else {
+            let filter = Filter {
+                agent: query.text("agent").to_owned(),
+                topic: query.text("topic").to_owned(),
+                conversation: query.text("conversation").to_owned(),
+                one_in: query.number("one_in").unwrap_or(1) as u32,
+            };
+            match self.observer.flows().tap(filter) {
+                Some(tap) => stream::tap(&self.observer, tap, form, permit),
+                None => return busy("too many taps are open on this node; close one\n"),
+            }
+        };
+        let mut response = Response::new(Body::Lines(lines));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+fn answer(observer: &Observer, path: &str, query: &Query, format: Format) -> Answer {
+    let page = Page::new(query.number("offset"), query.number("limit"));
+    match path {
+        "/healthz" if observer.is_healthy() => Answer::text(StatusCode::OK, "ok\n"),
+        "/healthz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "a core does not answer\n"),
+        "/readyz" if observer.is_draining() => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => Answer::text(StatusCode::OK, "ready\n"),
+        "/metrics" => Answer {
+            status: StatusCode::OK,
+            kind: format.media_type(),
+            body: observer.metrics(format),
+        },
+        "/stats" => Answer::json(&observer.stats()),
+        "/corez" => Answer::json(&observer.corez()),
+        "/connz" => Answer::json(&observer.connz(page)),
+        "/subz" => Answer::json(&observer.subz(page)),
+        "/topicz" => Answer::json(&observer.topicz(page)),
+        "/agentz" => Answer::json(&observer.agentz(query.text("after"), page)),
+        "/conversations" => Answer::json(&observer.flows().conversations(page.skip(), page.most())),
+        "/conversation" => match observer.flows().conversation(query.text("id")) {
+            Some(conversation) => Answer::json(&conversation),
+            None => Answer::text(
+                StatusCode::NOT_FOUND,
+                "no message of such a conversation was seen lately; name it as the header conversation-id does, or by its trace id\n",
+            ),
+        },
+        _ => Answer::text(StatusCode::NOT_FOUND, PATHS),
+    }
+}
+
+fn whole(answer: Answer, head: bool) -> Response<Body> {
+    let body = if head {
+        Bytes::new()
+    } else {
+        Bytes::from(answer.body)
+    };
+    let mut response = Response::new(Body::Whole(Some(body)));
+    *response.status_mut() = answer.status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
+    response
+}
+
+/// Whether a `Host` is this machine's by any name that nobody else can give it.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.is_empty() || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_own_names_are_served_on_loopback() {
+        for good in [
+            "",
+            "localhost",
+            "LOCALHOST:46359",
+            "127.0.0.1:46359",
+            "[::1]:46359",
+            "[::1]",
+        ] {
+            assert!(names_this_machine(good), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "evil.example:46359",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:1",
+        ] {
+            assert!(!names_this_machine(bad), "{bad}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
+use super::flow::Watch;
+use super::inspection::{Inspection, Row};
 use super::report::CoreReport;
 use crate::mesh::Alarm;
 use crate::rules::Rules;
@@ -13,7 +15,14 @@ use crate::rules::Rules;
 #[derive(Debug)]
 pub enum Command {
     /// Count what there is. The sender has room for the answer of every core.
-    Report(SyncSender<CoreReport>),
+    Report {
+        /// Whether each session is told of too, which takes a while where there are many.
+        sessions: bool,
+        /// Who wants to know.
+        reply: SyncSender<CoreReport>,
+    },
+    /// Answer a question. The sender has room for the answer of every core.
+    Inspect(Inspection, SyncSender<Vec<Row>>),
     /// Take no new connections, tell agents to leave, and end when they have or when this time is over.
     Drain(Duration),
     /// Something for the service of the core.
@@ -27,6 +36,8 @@ pub enum Order {
     Rules(Arc<Rules>, tokio::sync::mpsc::Sender<()>),
     /// Report all agents of this core.
     Presence,
+    /// Taps have come or gone.
+    Watch(Arc<Watch>),
 }
 
 /// A core's end.

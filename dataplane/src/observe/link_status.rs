@@ -38,6 +38,7 @@ impl LinkStatus {
         self.version.load(Ordering::Relaxed)
     }
 
+    /// As `/stats` tells it.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "attached": self.is_attached(),

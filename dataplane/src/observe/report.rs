@@ -1,5 +1,7 @@
 //! What a core counts.
 
+use super::hops::Hops;
+
 /// Counters of a shard's own work, since start.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ShardCounters {
@@ -23,6 +25,14 @@ pub struct ShardCounters {
     pub sent_bytes: u64,
     /// Messages to other cores.
     pub core_messages: u64,
+    /// Nanoseconds that the core looked for work and found none.
+    pub spin_nanos: u64,
+    /// Nanoseconds that it slept.
+    pub park_nanos: u64,
+    /// Times that a stream had something to send and its client had given no window for it.
+    pub credit_stalls: u64,
+    /// Times that calls were held because another core was too far behind.
+    pub congestions: u64,
 }
 
 impl ShardCounters {
@@ -39,6 +49,10 @@ impl ShardCounters {
             ("sends", self.sends),
             ("sent_bytes", self.sent_bytes),
             ("core_messages", self.core_messages),
+            ("spin_nanos", self.spin_nanos),
+            ("park_nanos", self.park_nanos),
+            ("credit_stalls", self.credit_stalls),
+            ("congestions", self.congestions),
         ]
     }
 }
@@ -50,6 +64,18 @@ pub struct CoreReport {
     pub core: usize,
     /// Counts by name: the same names from every core.
     pub counts: Vec<(&'static str, u64)>,
-    /// Its sessions, each as JSON.
+    /// Times since the last report.
+    pub hops: Hops,
+    /// Its sessions, each as JSON; none where they were not asked for.
     pub details: Vec<serde_json::Value>,
+}
+
+impl CoreReport {
+    /// A count by its name; `None` where the core does not have it.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        self.counts
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, count)| *count)
+    }
 }

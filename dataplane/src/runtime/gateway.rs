@@ -16,7 +16,8 @@ use crate::config::{Config, Profile, Sources};
 use crate::control::{Link, LinkSender};
 use crate::front::{Front, FrontConfig};
 use crate::observe::{
-    Command, Observation, Observer, Order, Reporter, SecurityCounts, Seen, observations, serve,
+    Command, Exporter, FlowInput, Flows, Observation, Observed, Observer, Order, Reporter, SecurityCounts,
+    Seen, flows, observations, serve,
 };
 use crate::rules::{Rules, from_files};
 use crate::tls::{self, Clients, FileCertificate};
@@ -51,11 +52,14 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         certificate,
         link,
     } = Setup::new(sources, &reporter)?;
+    let (flow_source, flow_input) = flows();
     let agents = AgentsConfig {
         node: config.node.clone(),
         seed: u64::from_le_bytes(random()),
         rules,
         reporter: reporter.clone(),
+        observe: config.observe.clone(),
+        flows: flow_source,
     };
     let front = FrontConfig::new(agents, &config)?;
     let node = Node::start_with(&config, tls, front.services(), move |core, cores| {
@@ -76,7 +80,7 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         counts: reporter.counts().clone(),
         link,
     };
-    service.block_on(attendant.attend(node, observations))
+    service.block_on(attendant.attend(node, observations, flow_input))
 }
 
 impl Setup {
@@ -153,14 +157,30 @@ struct Attendant {
 
 impl Attendant {
     /// Serves the operator, waits for the signal to stop, drains, and returns when all cores have ended.
-    async fn attend(self, node: Node, observations: mpsc::Receiver<Observation>) -> Result<(), StartError> {
+    async fn attend(
+        self,
+        node: Node,
+        observations: mpsc::Receiver<Observation>,
+        flow_input: FlowInput,
+    ) -> Result<(), StartError> {
         let service_error = |error: std::io::Error| StartError::ServiceThread(error.to_string());
         let mut terminate = signal(SignalKind::terminate()).map_err(service_error)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(service_error)?;
         let config = self.config.load_full();
         let status = self.link.as_ref().map(|link| link.status().clone());
-        let observer = Observer::new(config.node.clone(), node.commands(), self.counts.clone(), status);
-        let observer = Arc::new(observer);
+        let flows = Flows::new(flow_input, node.commands(), &config.observe);
+        let observer = Arc::new(Observer::new(Observed {
+            node: config.node.clone(),
+            cpus: node.cpus.clone(),
+            cores: node.commands(),
+            security: self.counts.clone(),
+            link: status,
+            flows: flows.clone(),
+        }));
+        tokio::spawn(flows.run());
+        if let Some(exporter) = Exporter::new(observer.clone(), &config.observe) {
+            tokio::spawn(exporter.run());
+        }
         if let Some(address) = config.http {
             serve(address, observer.clone()).await?;
             tracing::info!(%address, "metrics, health and statistics");
@@ -198,7 +218,7 @@ impl Attendant {
         loop {
             tokio::select! {
                 observation = observations.recv() => match observation {
-                    Some(observation) => self.pass_on(observation),
+                    Some(observation) => self.pass_on(observation, &observer),
                     None => return,
                 },
                 _ = files.tick() => self.refresh_certificate(),
@@ -224,9 +244,10 @@ impl Attendant {
         }
     }
 
-    fn pass_on(&self, observation: Observation) {
+    fn pass_on(&self, observation: Observation, observer: &Observer) {
         if let Observation::Security(seen) = &observation {
             log(seen);
+            observer.events().note(seen);
         }
         if let Some(link) = &self.link {
             link.observed(observation, &self.counts);

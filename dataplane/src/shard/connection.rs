@@ -37,6 +37,8 @@ pub(crate) struct Context<'a, S: Service> {
     pub(crate) frames: &'a mut Frames,
     /// Calls with a deadline, told to the shard.
     pub(crate) deadlines: &'a mut Vec<(Instant, CallId)>,
+    /// Counts streams that have something to send and no window for it.
+    pub(crate) credit_stalls: &'a mut u64,
 }
 
 /// Largest message taken by a call to a built-in service: a service or symbol name and its framing.
@@ -618,6 +620,7 @@ impl Connection {
                 if call.is_empty(cx.service) || call.must_end(cx.service) {
                     break;
                 }
+                *cx.credit_stalls += 1;
                 return;
             }
             let mut pieces: smallvec::SmallVec<[Bytes; 16]> = smallvec::SmallVec::new();

@@ -27,6 +27,7 @@ mod spin;
 mod testing;
 
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 
 use glommio::io::PollableFd;
@@ -98,6 +99,7 @@ macro_rules! context {
             input_bytes_max: $shard.config.input_bytes_max,
             frames: &mut $shard.frames,
             deadlines: &mut $shard.new_deadlines,
+            credit_stalls: &mut $shard.counters.credit_stalls,
         }
     };
 }
@@ -133,6 +135,7 @@ pub struct Shard<S: Service> {
     /// Calls wait because another core is too far behind.
     congestion: Congestion,
     counters: ShardCounters,
+    started: Instant,
     draining: Option<Instant>,
 }
 
@@ -175,6 +178,7 @@ impl<S: Service> Shard<S> {
             accept_rest: None,
             congestion: Congestion::default(),
             counters: ShardCounters::default(),
+            started: now.mono,
             draining: None,
         })
     }
@@ -203,8 +207,9 @@ impl<S: Service> Shard<S> {
                 glommio::yield_if_needed().await;
             }
             if worked {
-                if idle_since.take().is_some() {
+                if let Some(since) = idle_since.take() {
                     self.spin.found_work();
+                    self.count_spin(since);
                 }
                 continue;
             }
@@ -216,6 +221,7 @@ impl<S: Service> Shard<S> {
             if self.now.mono.duration_since(since) >= self.spin.budget() {
                 idle_since = None;
                 self.spin.found_nothing();
+                self.count_spin(since);
                 self.park(&wake).await?;
             } else {
                 std::hint::spin_loop();
@@ -384,7 +390,9 @@ impl<S: Service> Shard<S> {
             self.port.send(core, message);
         }
         self.port.flush();
-        self.congestion.note(self.port.is_congested());
+        let congested = self.port.is_congested();
+        self.counters.congestions += u64::from(congested && !self.congestion.is_raised());
+        self.congestion.note(congested);
     }
 
     /// Moves on what waits for other cores, and goes on with the calls that waited for that.
@@ -561,9 +569,17 @@ impl<S: Service> Shard<S> {
         while let Some(command) = self.inbox.take() {
             worked = true;
             match command {
-                Command::Report(reply) => {
+                Command::Report { sessions, reply } => {
+                    let report = self.report(sessions);
                     // The one who asked may have given up.
-                    let _ = reply.try_send(self.report());
+                    if let Err(TrySendError::Full(report) | TrySendError::Disconnected(report)) =
+                        reply.try_send(report)
+                    {
+                        self.service.return_hops(report.hops);
+                    }
+                }
+                Command::Inspect(inspection, reply) => {
+                    let _ = reply.try_send(self.service.inspect(&inspection));
                 }
                 Command::Drain(patience) => self.drain(patience),
                 Command::Order(order) => self.service.obey(order, &self.now),
@@ -572,8 +588,11 @@ impl<S: Service> Shard<S> {
         worked
     }
 
-    fn report(&self) -> CoreReport {
+    fn report(&mut self, sessions: bool) -> CoreReport {
         let mut counts = self.counters.counts();
+        let idle = self.counters.spin_nanos + self.counters.park_nanos;
+        let busy = (self.started.elapsed().as_nanos() as u64).saturating_sub(idle);
+        counts.push(("busy_nanos", busy));
         counts.push(("connections", u64::from(self.ring.sockets_open())));
         counts.push(("quickacks", self.quickacks_asked));
         counts.push(("quickacks_missing", self.quickacks_missing));
@@ -581,7 +600,12 @@ impl<S: Service> Shard<S> {
         CoreReport {
             core: self.port.core(),
             counts,
-            details: self.service.details(),
+            hops: self.service.take_hops(),
+            details: if sessions {
+                self.service.details()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -596,6 +620,11 @@ impl<S: Service> Shard<S> {
         for index in 0..self.connections.len() {
             self.with(index, |connection, _| connection.drain());
         }
+    }
+
+    /// Counts the time since `since` as spent looking for work. By the turns' clock, which is read anyway.
+    fn count_spin(&mut self, since: Instant) {
+        self.counters.spin_nanos += self.now.mono.saturating_duration_since(since).as_nanos() as u64;
     }
 
     fn is_finished(&self) -> bool {
@@ -619,6 +648,7 @@ impl<S: Service> Shard<S> {
             return Ok(());
         }
         self.counters.parks += 1;
+        let asleep_since = Instant::now();
         let readable = async {
             // Failing means the executor is going down; the loop finds out by itself.
             let _ = wake.readable().await;
@@ -637,6 +667,7 @@ impl<S: Service> Shard<S> {
         }
         self.ring.unpark();
         self.port.awake();
+        self.counters.park_nanos += asleep_since.elapsed().as_nanos() as u64;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringgate_grpc::{Message, Oversize, Request, Status};
 
-use crate::observe::Order;
+use crate::observe::{Hops, Inspection, Order, Row};
 use crate::tls::Chain;
 
 /// A moment, read once per loop turn.
@@ -200,6 +200,22 @@ pub trait Service: 'static {
 
     /// Counts for the operator.
     fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// Gives away the times recorded since this was called last.
+    fn take_hops(&mut self) -> Hops {
+        Hops::default()
+    }
+
+    /// Takes back times that nobody took.
+    fn return_hops(&mut self, hops: Hops) {
+        let _ = hops;
+    }
+
+    /// Answers a question of the operator.
+    fn inspect(&self, inspection: &Inspection) -> Vec<Row> {
+        let _ = inspection;
         Vec::new()
     }
 

@@ -125,8 +125,9 @@ macro_rules! texts {
 }
 
 mod dialects;
+mod observe;
 
-/// All keys except the dialects', and the limits, which [`Limits::SPECS`] lists.
+/// All keys except those of these two, and the limits, which [`Limits::SPECS`] lists.
 const KEYS: &[Key] = &[
     Key {
         name: "profile",
@@ -543,7 +544,7 @@ const KEYS: &[Key] = &[
 
 /// All keys except the limits, which [`Limits::SPECS`] lists.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(dialects::keys())
+    KEYS.iter().chain(observe::keys()).chain(dialects::keys())
 }
 
 fn address(value: &Value) -> Result<SocketAddr, String> {

@@ -9,6 +9,7 @@ mod dialects;
 mod error;
 mod file;
 mod keys;
+mod observe;
 mod sources;
 mod value;
 
@@ -22,6 +23,7 @@ use ringgate_uring::RingConfig;
 pub use dialects::{Allowed, DialectConfig, GateConfig, HeaderMac, SlimConfig};
 pub use error::ConfigError;
 pub use keys::{Change, Key, example};
+pub use observe::ObserveConfig;
 pub use sources::Sources;
 
 /// Which rules the node enforces.
@@ -104,6 +106,8 @@ pub struct Config {
     pub drain: Duration,
     /// Limits of agents and cores.
     pub limits: Limits,
+    /// What is looked at beside counting.
+    pub observe: ObserveConfig,
     /// Clients of SLIM v3.
     pub slim: SlimConfig,
     /// Clients of AGP's bindings of 2025.
@@ -144,6 +148,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
             limits: Limits::default(),
+            observe: ObserveConfig::default(),
             slim: SlimConfig::default(),
             agp2025: DialectConfig::default(),
             http2: ringgate_http2::Config::default(),
@@ -177,6 +182,13 @@ impl Config {
             return contradiction("`tls.client_required` needs `tls.client_ca`".into());
         }
         self.check_control()?;
+        if !self.observe.otlp_endpoint.is_empty() && !self.observe.otlp_endpoint.starts_with("http://") {
+            return contradiction(format!(
+                "`observe.otlp_endpoint` cannot be {:?}: write http://HOST:PORT of a collector on this machine or in its pod, which \
+                 encrypts what it passes on",
+                self.observe.otlp_endpoint
+            ));
+        }
         let attached = !self.control.urls.is_empty();
         match self.profile {
             Profile::Strict if self.tls_certificate.is_none() && !attached => contradiction(

@@ -5,6 +5,7 @@ use ringgate_policy::AgentName;
 use crate::code::Code;
 use crate::core_message::CoreMessage;
 use crate::event::SecurityEvent;
+use crate::follow::Step;
 use crate::ids::{CoreId, SessionId};
 use crate::stats::AgentInfo;
 
@@ -55,4 +56,6 @@ pub enum Effect {
     Present(Box<AgentInfo>),
     /// An agent of this core left.
     Absent(AgentName),
+    /// What became of a message that is [followed](crate::Gateway::follow).
+    Step(Step),
 }

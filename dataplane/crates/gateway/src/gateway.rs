@@ -21,6 +21,7 @@ use crate::config::{GatewayConfig, PeerInfo, TOKEN_BYTES};
 use crate::core_message::{Body, CoreMessage};
 use crate::directory::Directory;
 use crate::effect::{Closing, Effect, Flow};
+use crate::follow::Following;
 use crate::ids::{CoreId, Now, SessionId};
 use crate::ledger::Ledger;
 use crate::ops::barrier::Barriers;
@@ -34,6 +35,7 @@ use crate::ops::review::Review;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Stage, after};
+use crate::stats::Said;
 use crate::table::Table;
 use crate::timers::{Timer, Timers};
 
@@ -78,6 +80,7 @@ pub struct Gateway {
     pub(crate) loopback: VecDeque<Body>,
     /// Sessions that a `DISCONNECT` subscription ends, and that subscription's id.
     pub(crate) doomed: Vec<(SessionId, u64)>,
+    pub(crate) following: Following,
     effects: VecDeque<Effect>,
     numbers: u64,
     next_stall: Option<Instant>,
@@ -134,6 +137,7 @@ impl Gateway {
             departing: Vec::new(),
             loopback: VecDeque::new(),
             doomed: Vec::new(),
+            following: Following::default(),
             effects: VecDeque::new(),
             numbers: 0,
             next_stall: None,
@@ -459,6 +463,7 @@ impl Gateway {
             return;
         };
         let frame = encode(dialect, message, enc);
+        self.sessions.ledger.stats.count_said(Said::of(message));
         self.queue_frame(session, frame);
     }
 
@@ -470,6 +475,9 @@ impl Gateway {
             && session.queue.control_bytes() > unread_max
         {
             session.pauses.unread = true;
+        }
+        if self.following.is_on() {
+            self.followed_frame(session);
         }
     }
 
@@ -495,6 +503,7 @@ impl Gateway {
     pub(crate) fn refuse<E: Encoder>(&mut self, session: SessionId, id: u64, refusal: &Refusal, enc: &mut E) {
         self.sessions.ledger.stats.errors += 1;
         self.sessions.ledger.stats.denied += u64::from(refusal.code == Code::PermissionDenied);
+        self.note_refused(session, id, refusal.code);
         self.say(
             session,
             &Outgoing::Error {

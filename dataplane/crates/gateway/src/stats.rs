@@ -2,6 +2,7 @@
 
 use crate::action::{DeliveryPolicy, Status};
 use crate::ids::{CoreId, SessionId};
+use crate::outgoing::Outgoing;
 
 /// Gauges (present tense) and counters (past tense, since start) of one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,9 +57,99 @@ pub struct Stats {
     pub copied_out: u64,
     /// Topics matched against the table because no cached result was there.
     pub matches: u64,
+    /// Messages queued for this core's sessions, by [`Said`]; those to subscribers are `delivered`.
+    pub said: [u64; Said::ALL.len()],
+}
+
+/// Kinds of messages to agents, other than those of a subscription. A closed list; metrics use these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the messages of the protocol are")]
+pub enum Said {
+    Registered,
+    Ack,
+    Error,
+    Forward,
+    Deliver,
+    StreamOpen,
+    Chunk,
+    StreamClose,
+    StreamCredit,
+    Introduce,
+    Connected,
+    Rejected,
+    Drain,
+    Cancel,
+    /// Any other.
+    Other,
+}
+
+impl Said {
+    /// All there are, in the order of [`Stats::said`].
+    pub const ALL: [Self; 15] = [
+        Self::Registered,
+        Self::Ack,
+        Self::Error,
+        Self::Forward,
+        Self::Deliver,
+        Self::StreamOpen,
+        Self::Chunk,
+        Self::StreamClose,
+        Self::StreamCredit,
+        Self::Introduce,
+        Self::Connected,
+        Self::Rejected,
+        Self::Drain,
+        Self::Cancel,
+        Self::Other,
+    ];
+
+    /// As metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Ack => "ack",
+            Self::Error => "error",
+            Self::Forward => "forward",
+            Self::Deliver => "deliver",
+            Self::StreamOpen => "stream_open",
+            Self::Chunk => "chunk",
+            Self::StreamClose => "stream_close",
+            Self::StreamCredit => "stream_credit",
+            Self::Introduce => "introduce",
+            Self::Connected => "connected",
+            Self::Rejected => "rejected",
+            Self::Drain => "drain",
+            Self::Cancel => "cancel",
+            Self::Other => "other",
+        }
+    }
+
+    pub(crate) fn of(message: &Outgoing<'_>) -> Self {
+        match message {
+            Outgoing::Registered(_) => Self::Registered,
+            Outgoing::Ack { .. } => Self::Ack,
+            Outgoing::Error { .. } => Self::Error,
+            Outgoing::Forward { .. } => Self::Forward,
+            Outgoing::Deliver { .. } => Self::Deliver,
+            Outgoing::StreamOpen { .. } => Self::StreamOpen,
+            Outgoing::Chunk { .. } => Self::Chunk,
+            Outgoing::StreamClose { .. } | Outgoing::StreamEnded { .. } => Self::StreamClose,
+            Outgoing::StreamCredit { .. } => Self::StreamCredit,
+            Outgoing::Introduce { .. } => Self::Introduce,
+            Outgoing::Connected { .. } => Self::Connected,
+            Outgoing::Rejected { .. } => Self::Rejected,
+            Outgoing::Drain { .. } => Self::Drain,
+            Outgoing::CancelRequest { .. } | Outgoing::CancelIntroduction { .. } => Self::Cancel,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Stats {
+    pub(crate) fn count_said(&mut self, said: Said) {
+        self.said[said as usize] += 1;
+    }
+
     pub(crate) fn count_dropped(&mut self, policy: DeliveryPolicy, messages: u64) {
         let index = match policy {
             DeliveryPolicy::DropOldest => 0,
@@ -138,6 +229,17 @@ pub struct SubscriptionInfo {
     pub queued_bytes: u64,
     /// Messages dropped so far.
     pub dropped: u64,
+}
+
+/// A look at one topic that is published to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub topic: String,
+    /// Publishes of this core's sessions to it.
+    pub published: u64,
+    /// Subscribers: those on this core, and on others; queue groups count as one each.
+    pub subscribers: u64,
 }
 
 /// A look at one agent of the node.

@@ -191,11 +191,11 @@ class Agent:
         """Returns when the gateway has done everything this agent said so far."""
         self.publish_acked("round/trip")
 
-    def request(self, payload=b"", *, timeout_ms=0, balance=0, affinity="", **to):
+    def request(self, payload=b"", *, timeout_ms=0, balance=0, affinity="", headers=None, **to):
         """Sends a Request (`agent=`, `service=`, `capability=` or `channel=`) and returns its id."""
         id = next(self._ids)
         target = pb.Target(balance=balance, affinity=affinity, **to)
-        self.send(request=pb.Request(id=id, target=target, payload=payload, timeout_ms=timeout_ms))
+        self.send(request=pb.Request(id=id, target=target, payload=payload, timeout_ms=timeout_ms, headers=headers))
         return id
 
     def respond(self, forward, payload=b"", code=0, message=""):

@@ -10,12 +10,14 @@ use ringgate_policy::{AgentName, Permission};
 use crate::action::{Accept, Introduce, Reject, To};
 use crate::code::Code;
 use crate::core_message::{Body, Introduced};
+use crate::follow::Role;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
 use crate::ops::target::channel_name;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Channel, Invitation, after};
+use crate::stats::Said;
 use crate::timers::Timer;
 
 /// Introductions of this core's sessions that wait for an answer, by number.
@@ -107,6 +109,7 @@ impl Gateway {
             timeout_ms,
         };
         self.introductions.0.insert(number, pending);
+        self.note_number(id, introduce.id, Role::Asked);
         self.timers
             .set(after(now, timeout_ms), Timer::Introduction(number));
         let introduced = Introduced {
@@ -166,6 +169,8 @@ impl Gateway {
                     };
                     session.calls.invitations.insert(number, invitation);
                 }
+                self.sessions.ledger.stats.count_said(Said::Introduce);
+                self.note_number(to, number, Role::Answers);
                 return self.queue_frame(to, frame);
             }
             Err(refusal) => Box::new(refusal),
@@ -228,6 +233,7 @@ impl Gateway {
             };
             session.calls.channels.insert(number, channel);
         }
+        self.sessions.ledger.stats.count_said(Said::Connected);
         self.queue_frame(pending.introducer, frame);
         self.send(
             pending.peer.core,
@@ -291,6 +297,7 @@ impl Gateway {
     /// At the introducer's core.
     pub(crate) fn rejected(&mut self, number: u64, frame: Bytes) {
         if let Some(pending) = self.finish_introduction(number) {
+            self.sessions.ledger.stats.count_said(Said::Rejected);
             self.queue_frame(pending.introducer, frame);
         }
     }

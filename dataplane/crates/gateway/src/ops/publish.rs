@@ -71,6 +71,7 @@ impl Gateway {
         session.sequence += 1;
         let sequence = session.sequence;
         let Some(set) = &session.last else { return };
+        set.count_published();
         let message = Outgoing::Notify {
             body: publish.body,
             source: session.card.as_ref().map_or("", |card| card.name.as_str()),
@@ -154,8 +155,14 @@ impl Gateway {
             bytes: &bytes,
             messages,
         };
-        for local in &set.locals {
-            self.deliver::<E>(*local, run);
+        if self.following.is_on() {
+            for local in &set.locals {
+                self.deliver_followed::<E>(*local, run);
+            }
+        } else {
+            for local in &set.locals {
+                self.deliver::<E>(*local, run);
+            }
         }
         for remote in &set.remotes {
             let body = Body::Run {
@@ -169,7 +176,7 @@ impl Gateway {
     }
 
     /// Queues a run for one subscription.
-    fn deliver<E: Encoder>(&mut self, local: Local, run: Run<'_>) -> Pushed {
+    pub(crate) fn deliver<E: Encoder>(&mut self, local: Local, run: Run<'_>) -> Pushed {
         let Some((id, pushed)) = self.sessions.deliver::<E>(local, run) else {
             return Pushed::Queued(0);
         };
@@ -249,7 +256,11 @@ impl Gateway {
             bytes: &parcel.bytes,
             messages: 1,
         };
-        match self.deliver::<E>(local, run) {
+        let pushed = match self.following.is_on() {
+            false => self.deliver::<E>(local, run),
+            true => self.deliver_followed::<E>(local, run),
+        };
+        match pushed {
             Pushed::Queued(messages) => parcel.receivers += messages,
             Pushed::Disconnect => {}
             Pushed::Full if parcel.held.is_wanted() => self.hold_for(local, &mut parcel.held, now),
@@ -271,7 +282,10 @@ impl Gateway {
         for local in &set.locals {
             if local.policy == DeliveryPolicy::Block {
                 blocking = true;
-            } else if !self.ignores(*local, from) {
+            } else if self.ignores(*local, from) {
+            } else if self.following.is_on() {
+                self.deliver_followed::<E>(*local, run);
+            } else {
                 self.deliver::<E>(*local, run);
             }
         }

@@ -10,11 +10,13 @@ use ringgate_policy::Permission;
 use crate::action::{Request, Response};
 use crate::code::Code;
 use crate::core_message::Body;
+use crate::follow::Role;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Inbound, Stage, after};
+use crate::stats::Said;
 use crate::timers::Timer;
 
 /// Requests of this core's sessions that wait for a response, by number.
@@ -110,6 +112,7 @@ impl Gateway {
             timeout_ms,
         };
         self.requests.0.insert(number, outbound);
+        self.note_number(id, request.id, Role::Asked);
         self.timers.set(after(now, timeout_ms), Timer::Request(number));
         let requester = self.address(id);
         let to = chosen.address.session;
@@ -143,6 +146,8 @@ impl Gateway {
                     if let Some(session) = self.sessions.get_mut(to) {
                         session.calls.inbound.insert(number, inbound);
                     }
+                    self.sessions.ledger.stats.count_said(Said::Forward);
+                    self.note_number(to, number, Role::Answers);
                     return self.queue_frame(to, frame);
                 }
                 Err(refusal) => refusal,
@@ -191,7 +196,10 @@ impl Gateway {
             return;
         };
         match self.check_backlog(outbound.requester) {
-            Ok(()) => self.queue_frame(outbound.requester, frame),
+            Ok(()) => {
+                self.sessions.ledger.stats.count_said(Said::Deliver);
+                self.queue_frame(outbound.requester, frame)
+            }
             Err(refusal) => self.refuse(outbound.requester, outbound.id, &refusal, enc),
         }
     }

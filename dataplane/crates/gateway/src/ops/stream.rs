@@ -9,12 +9,14 @@ use ringgate_policy::Permission;
 use crate::action::{Chunk, StreamClose, StreamOpen, To};
 use crate::code::Code;
 use crate::core_message::{Body, StreamOpened};
+use crate::follow::Role;
 use crate::gateway::{Gateway, RUN_DIALECT, encode};
 use crate::ids::SessionId;
 use crate::ops::rights::named;
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::StreamEnd;
+use crate::stats::Said;
 
 impl Gateway {
     pub(crate) fn stream_open<E: Encoder>(&mut self, id: SessionId, open: &StreamOpen<'_>, enc: &mut E) {
@@ -69,6 +71,7 @@ impl Gateway {
             };
             session.calls.streams.insert(open.stream, end);
         }
+        self.note_number(id, open.stream, Role::Stream);
         let opened = StreamOpened {
             to: chosen.address.session,
             number,
@@ -110,6 +113,8 @@ impl Gateway {
                     };
                     session.calls.streams.insert(number, end);
                 }
+                self.sessions.ledger.stats.count_said(Said::StreamOpen);
+                self.note_number(to, number, Role::Stream);
                 return self.queue_frame(to, frame);
             }
             Err(refusal) => refusal,
@@ -210,7 +215,10 @@ impl Gateway {
         };
         let (peer, peer_number) = (end.peer, end.peer_number);
         match self.check_backlog(to) {
-            Ok(()) => self.queue_frame(to, frame),
+            Ok(()) => {
+                self.sessions.ledger.stats.count_said(Said::Chunk);
+                self.queue_frame(to, frame)
+            }
             Err(refusal) => {
                 // The receiver granted more credit than it reads: neither end can go on.
                 self.recent.note(to, number);
@@ -280,6 +288,7 @@ impl Gateway {
     /// At the receiver's core.
     pub(crate) fn stream_closed(&mut self, to: SessionId, number: u64, frame: Bytes) {
         if self.forget_stream(to, number) {
+            self.sessions.ledger.stats.count_said(Said::StreamClose);
             self.queue_frame(to, frame);
         }
     }

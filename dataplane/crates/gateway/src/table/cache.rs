@@ -2,15 +2,22 @@
 
 use std::hash::BuildHasher;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::hash::Seed;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 
 use super::matchset::MatchSet;
+
+/// Topics whose publishes are remembered while no set of theirs is in the cache: between a change of subscriptions and the next publish.
+/// More than anybody looks through; 4096 topics of 100 bytes are 600 KiB.
+const COUNTS_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Cache {
     sets: HashTable<Rc<MatchSet>>,
+    /// Publishes to topics whose set went.
+    counts: HashMap<Arc<str>, u64, Seed>,
     bytes: u64,
     bytes_max: u64,
     hasher: Seed,
@@ -20,6 +27,7 @@ impl Cache {
     pub(super) fn new(bytes_max: u64, hasher: Seed) -> Self {
         Self {
             sets: HashTable::new(),
+            counts: HashMap::with_hasher(hasher),
             bytes: 0,
             bytes_max,
             hasher,
@@ -56,6 +64,7 @@ impl Cache {
             let (set, _) = entry.remove();
             set.stale.set(true);
             self.bytes -= set.cost_bytes();
+            keep(&mut self.counts, &set);
         }
     }
 
@@ -63,7 +72,31 @@ impl Cache {
         for set in self.sets.drain() {
             // A publisher may hold a set that is no longer found here; it could not be told of a change.
             set.stale.set(true);
+            keep(&mut self.counts, &set);
         }
         self.bytes = 0;
+    }
+
+    /// Publishes to a topic while its earlier sets were good.
+    pub(super) fn published_before(&mut self, topic: &str) -> u64 {
+        self.counts.remove(topic).unwrap_or(0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MatchSet> {
+        self.sets.iter().map(Rc::as_ref)
+    }
+}
+
+/// Remembers how often a topic was published to. Where there is no room, quieter ones are forgotten.
+fn keep(counts: &mut HashMap<Arc<str>, u64, Seed>, set: &MatchSet) {
+    let published = set.published.get();
+    if published == 0 {
+        return;
+    }
+    if counts.len() >= COUNTS_MAX {
+        counts.retain(|_, count| *count > published);
+    }
+    if counts.len() < COUNTS_MAX {
+        counts.insert(Arc::clone(&set.topic), published);
     }
 }

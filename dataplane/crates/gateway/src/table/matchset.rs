@@ -34,6 +34,8 @@ pub(crate) struct MatchSet {
     pub(crate) topic: Arc<str>,
     pub(super) generation: u64,
     pub(super) stale: Cell<bool>,
+    /// Publishes of this core's sessions to the topic.
+    pub(super) published: Cell<u64>,
     /// Each session once, for its oldest matching subscription.
     pub(crate) locals: Box<[Local]>,
     pub(crate) groups: Box<[u32]>,
@@ -47,6 +49,7 @@ impl MatchSet {
     pub(super) fn new(
         topic: Arc<str>,
         generation: u64,
+        published: u64,
         mut locals: Vec<Local>,
         groups: Vec<u32>,
         remotes: Vec<Remote>,
@@ -62,11 +65,18 @@ impl MatchSet {
             topic,
             generation,
             stale: Cell::new(false),
+            published: Cell::new(published),
             locals: locals.into(),
             groups: groups.into(),
             remotes: remotes.into(),
             runnable,
         })
+    }
+
+    /// Counts a publish.
+    #[inline]
+    pub(crate) fn count_published(&self) {
+        self.published.set(self.published.get() + 1);
     }
 
     /// Whether nobody subscribes to the topic.

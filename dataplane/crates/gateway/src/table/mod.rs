@@ -108,6 +108,11 @@ impl Table {
         }
     }
 
+    /// Topics that were published to, with who gets them; those of which too many others were are left out.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&MatchSet, u64)> {
+        self.cache.iter().map(|set| (set, set.published.get()))
+    }
+
     /// Patterns known.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -144,7 +149,8 @@ impl Table {
             collect(entry);
         }
         self.trie.matches(topic, &mut collect);
-        let set = MatchSet::new(topic.into(), self.generation, locals, groups, remotes);
+        let published = self.cache.published_before(topic);
+        let set = MatchSet::new(topic.into(), self.generation, published, locals, groups, remotes);
         self.cache.insert(&set);
         (set, true)
     }

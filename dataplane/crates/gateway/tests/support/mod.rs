@@ -14,7 +14,7 @@ use ringgate_gateway::code::Code;
 use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing};
 use ringgate_gateway::{
     Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, Now, PeerInfo, SecurityEvent,
-    SessionId,
+    SessionId, Step,
 };
 use ringgate_policy::{Identity, Limits};
 
@@ -254,6 +254,8 @@ pub struct Node {
     pub events: Vec<SecurityEvent>,
     /// Who came (true) and left, in order.
     pub presence: Vec<(String, bool)>,
+    /// What became of messages that are followed, by core.
+    pub steps: Vec<(usize, Step)>,
     book: Rc<RefCell<Vec<Said>>>,
     streams: u64,
 }
@@ -286,6 +288,7 @@ impl Node {
             ended: Vec::new(),
             events: Vec::new(),
             presence: Vec::new(),
+            steps: Vec::new(),
             book,
             streams: 0,
         }
@@ -348,6 +351,7 @@ impl Node {
                 Effect::Security(event) => self.events.push(*event),
                 Effect::Present(agent) => self.presence.push((agent.name, true)),
                 Effect::Absent(name) => self.presence.push((name.to_string(), false)),
+                Effect::Step(step) => self.steps.push((core, step)),
             }
         }
     }
