@@ -15,6 +15,7 @@ mod policy;
 mod session;
 mod status;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,18 @@ enum Command {
     Drain(drain::Arguments),
     /// Say what this machine has and lacks for a data plane, and which cores should serve.
     Doctor(doctor::Arguments),
+    /// Show a data plane at work: cores, latencies, slow readers, busy topics.
+    Top(watch::Top),
+    /// List topics, with how often they are published to.
+    Topics(watch::Topics),
+    /// Show what passes through a data plane, as it passes: names, sizes and times, never payload.
+    Tap(watch::Tap),
+    /// List conversations that were seen lately.
+    Conversations(watch::Conversations),
+    /// Show who said what to whom in a conversation, when, and where it waited.
+    Conversation(watch::Conversation),
+    /// Show security events of a data plane, as they happen.
+    Events(watch::Events),
     /// Print what makes your shell complete commands.
     Completion {
         /// The shell.
@@ -101,6 +114,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Audit(arguments) => audit::run(at, out, arguments).await,
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(out, &arguments),
+        Command::Top(arguments) => watch::top(arguments).await,
+        Command::Topics(arguments) => watch::topics(out, arguments).await,
+        Command::Tap(arguments) => watch::tap(out, arguments).await,
+        Command::Conversations(arguments) => watch::conversations(out, arguments).await,
+        Command::Conversation(arguments) => watch::conversation(out, arguments).await,
+        Command::Events(arguments) => watch::events(out, arguments).await,
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,

@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// Address of the control process's API.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:46358")]
     control_listen: SocketAddr,
-    /// Address of the control process's health, or off.
+    /// Address of the control process's health and of the dashboard, or off.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:46360")]
     control_http: String,
     /// Address agents connect to.
@@ -317,7 +317,8 @@ fn guide(arguments: &Arguments, state: &Path) {
 The gateway is up. It takes verified agents only (profile strict).
 
   agents     https://{agents}    gRPC agp.v1.AgentGateway, with reflection and health
-  metrics    http://{http}    /healthz /readyz /metrics /stats
+  metrics    http://{http}    /healthz /readyz /metrics /corez /connz /topicz /tap /events
+  dashboard  {dashboard}
   control    https://{control}    gRPC ringgate.control.v1
   state      {state}    logs: control.log, dataplane.log
 
@@ -326,12 +327,17 @@ Next, in this folder:
   ringgate enroll acme/demo/me/1 --out me       a credential for an agent: me/key.pem, me/chain.pem, me/ca.pem
   ringgate join-token create 'acme/demo/*/*'    a secret with which an agent enrols itself
   ringgate agents                               who is there
+  ringgate top                                  what it does; also: topics, tap, conversations, events
   ringgate revoke acme/demo/me/1                end it, and keep it out
   ringgate audit                                what happened
 
 Ctrl-C ends it.",
         agents = arguments.listen,
         http = arguments.http,
+        dashboard = match arguments.control_http.as_str() {
+            "off" => "off".to_owned(),
+            address => format!("http://{address}/"),
+        },
         control = arguments.control_listen,
         state = state.display(),
     );

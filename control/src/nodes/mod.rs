@@ -126,6 +126,7 @@ impl NodeHub {
             id: node.to_owned(),
             software: shortened(hello.software),
             agents_address: shortened(hello.agents_address),
+            http_address: shortened(hello.http_address),
             cores: hello.cores,
             applied_version: held.0,
             attached: true,

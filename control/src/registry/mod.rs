@@ -170,7 +170,8 @@ impl Registry {
         Ok(response)
     }
 
-    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+    /// All data planes, attached or not.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
         let mut nodes = BTreeMap::new();
         let mut beyond = String::new();
         loop {

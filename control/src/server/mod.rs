@@ -1,6 +1,7 @@
 //! The process as a server: start, serve, drain.
 
 pub mod connection;
+pub mod dashboard;
 pub mod http;
 pub mod tls;
 
@@ -36,6 +37,7 @@ use crate::policy::PolicyService;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{self, OpenStoreError};
+use dashboard::Dashboard;
 
 /// How often a connection is asked whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -99,11 +101,16 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
     tasks.spawn(own.keep());
     let identity = IdentityService::new(context.clone());
     tasks.spawn(identity.clone().sweep());
+    let registry = Registry::start(
+        context.store.clone(),
+        context.settings.limits.page_size_max as usize,
+    );
     let (ready, is_ready) = watch::channel(false);
     if let Some(http) = settings.http.0 {
         let listener = listen(http, "http").await?;
-        tracing::info!(address = %local(&listener, "http", http)?, "health");
-        tasks.spawn(http::serve(listener, is_ready));
+        tracing::info!(address = %local(&listener, "http", http)?, "health and dashboard");
+        let dashboard = Dashboard::new(registry.clone(), http.ip().is_loopback());
+        tasks.spawn(http::serve(listener, is_ready, dashboard));
     }
     let (draining, is_draining) = watch::channel(false);
     let (connections, accepted) = mpsc::channel(settings.limits.handshakes_max as usize);
@@ -114,7 +121,7 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
         connections,
     ));
 
-    let routes = routes(&context, identity).await?;
+    let routes = routes(&context, identity, registry).await?;
     let gate = Gate::new(
         settings.clone(),
         context.authority.verifier().clone(),
@@ -162,7 +169,11 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
 }
 
 /// All services.
-async fn routes(context: &Context, identity: IdentityService) -> Result<Routes, ServeError> {
+async fn routes(
+    context: &Context,
+    identity: IdentityService,
+    registry: Registry,
+) -> Result<Routes, ServeError> {
     let bytes_max = context.settings.limits.request_bytes_max as usize;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", ServingStatus::Serving).await;
@@ -171,10 +182,6 @@ async fn routes(context: &Context, identity: IdentityService) -> Result<Routes, 
             .register_encoded_file_descriptor_set(ringgate_proto::control::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let registry = Registry::start(
-        context.store.clone(),
-        context.settings.limits.page_size_max as usize,
-    );
     let nodes = NodeHub::start(context, registry.clone())
         .await
         .map_err(OpenStoreError::from)?;

@@ -45,7 +45,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "http",
-        "Address of health over HTTP/1.1 (/healthz, /readyz), or \"off\".",
+        "Address of health (/healthz, /readyz) and of the dashboard (/) over HTTP/1.1, or \"off\". Who reaches it sees all names; it is \
+         meant for loopback.",
     ),
     key(
         "hosts",

@@ -24,7 +24,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Address of the API.
     pub listen: SocketAddr,
-    /// Address of health over HTTP/1.1, or "off".
+    /// Address of health and dashboard over HTTP/1.1, or "off".
     pub http: HttpAddress,
     /// DNS names and IP addresses that clients reach the API by.
     pub hosts: Vec<String>,

@@ -92,6 +92,9 @@ fn hello(member: &Member, running: Option<&Running>) -> proto::Hello {
         software: concat!("ringgate-dataplane/", env!("CARGO_PKG_VERSION")).to_owned(),
         cores: running.map_or(0, |running| running.cores.len() as u32),
         agents_address: running.map_or(String::new(), |running| running.address.to_string()),
+        http_address: running
+            .and_then(|running| running.config.load().http)
+            .map_or(String::new(), |address| address.to_string()),
         version: state.map_or(0, |state| state.version),
         lineage: state.map_or_else(Default::default, |state| state.lineage.clone()),
     }

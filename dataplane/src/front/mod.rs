@@ -172,12 +172,28 @@ impl Front {
         let slim = config.slim.map(|(served, dialect, switch)| {
             let dialect = Slim::new(dialect, Box::new(random));
             let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
-            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, watched, now)
+            Names::new(
+                served,
+                dialect,
+                on_core(switch),
+                rules.clone(),
+                &reporter,
+                watched,
+                now,
+            )
         });
         let agp2025 = config.agp2025.map(|(served, dialect, switch)| {
             let dialect = PubSub::new(dialect);
             let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
-            Names::new(served, dialect, on_core(switch), rules.clone(), &reporter, watched, now)
+            Names::new(
+                served,
+                dialect,
+                on_core(switch),
+                rules.clone(),
+                &reporter,
+                watched,
+                now,
+            )
         });
         Front {
             agents: Agents::new(config.agents, core, cores),

@@ -24,6 +24,8 @@ pub(crate) struct Call {
     half_close_told: bool,
     /// In the connection's list of calls to flush.
     pub(crate) listed: bool,
+    /// It has something to send and no window for it.
+    pub(crate) stalled: bool,
     pub(crate) deadline: Option<Instant>,
     /// Set when the call ends by the shard's own decision, after what is queued.
     ending: Option<Status>,
@@ -85,6 +87,7 @@ impl Call {
             input_ended: false,
             half_close_told: false,
             listed: false,
+            stalled: false,
             deadline,
             ending: None,
         }

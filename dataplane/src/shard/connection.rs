@@ -620,9 +620,10 @@ impl Connection {
                 if call.is_empty(cx.service) || call.must_end(cx.service) {
                     break;
                 }
-                *cx.credit_stalls += 1;
+                *cx.credit_stalls += u64::from(!std::mem::replace(&mut call.stalled, true));
                 return;
             }
+            call.stalled = false;
             let mut pieces: smallvec::SmallVec<[Bytes; 16]> = smallvec::SmallVec::new();
             let mut len = 0;
             while len < room && pieces.len() < pieces.inline_size() {

@@ -51,13 +51,13 @@ class Site:
         self.gateway = None
         self._credentials = {}
 
-    def start(self):
+    def start(self, settings=None):
         """Starts the gateway, on the state that it has."""
         arguments = ["--tls-cert", self.folder / "server.pem", "--tls-key", self.folder / "server.key"]
         arguments += ["--control", self.control.url, "--control-ca", self.control.ca, "--node", "n1"]
         arguments += ["--join-token", self.folder / "join.token", "--state-dir", self.folder / "node"]
         cores = "0,1" if len(os.sched_getaffinity(0)) > 1 else "0"
-        self.gateway = Gateway(cores=cores, settings={"profile": "strict"}, arguments=arguments)
+        self.gateway = Gateway(cores=cores, settings={"profile": "strict", **(settings or {})}, arguments=arguments)
 
     def credential(self, name):
         """Enrolled once."""
@@ -65,11 +65,11 @@ class Site:
             self._credentials[name] = self.control.enrol(name)
         return self._credentials[name]
 
-    def open(self, credential=(None, None), metadata=None):
+    def open(self, credential=(None, None), metadata=None, options=()):
         """A stream on which nothing was said yet."""
         chain, key = credential
         shown = grpc.ssl_channel_credentials(self.listener.certificate, key, chain)
-        channel = grpc.secure_channel(self.authority, shown, options=CHANNEL_OPTIONS)
+        channel = grpc.secure_channel(self.authority, shown, options=(*CHANNEL_OPTIONS, *options))
         return Agent(channel, owns_channel=True, metadata=metadata)
 
     @property
@@ -82,9 +82,9 @@ class Site:
         """What proofs must be made for."""
         return f"https://{self.authority}{OPEN_PATH}"
 
-    def join(self, name, **register):
+    def join(self, name, options=(), **register):
         """A registered agent."""
-        agent = self.open(self.credential(name))
+        agent = self.open(self.credential(name), options=options)
         agent.name = name
         agent.send(register=pb.Register(name=name, **register))
         agent.registered = agent.expect("registered")

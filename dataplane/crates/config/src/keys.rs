@@ -193,7 +193,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "http",
-        doc: "Address of metrics, health and statistics (HTTP/1.1), or \"off\".",
+        doc: "Address of metrics, health, statistics and taps (HTTP/1.1), or \"off\". Who reaches it sees the names of agents and topics.",
         reload: false,
         get: |config| {
             Value::Text(

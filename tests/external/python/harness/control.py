@@ -49,9 +49,10 @@ class Refused(Exception):
 class Control:
     """One `ringgate-control` over a folder, which outlives it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, http_port=None):
         assert CONTROL.exists(), f"{CONTROL} is not there: cargo build --release -p ringgate-control"
         self.folder = folder
+        self.http_port = http_port
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"https://{self.address}"
@@ -62,7 +63,7 @@ class Control:
         """Starts it, and waits until it serves."""
         self.log = tempfile.TemporaryFile("w+", prefix="ringgate-control-log-")
         (self.folder / "endpoint").unlink(missing_ok=True)
-        settings = {"state_dir": self.folder, "listen": self.address, "http": "off"}
+        settings = {"state_dir": self.folder, "listen": self.address, "http": f"127.0.0.1:{self.http_port}" if self.http_port else "off"}
         command = [str(CONTROL)]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]

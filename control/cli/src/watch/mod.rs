@@ -1,0 +1,17 @@
+//! Commands that look at a running data plane, through its HTTP endpoint.
+
+mod client;
+mod conversation;
+mod events;
+mod figures;
+mod tap;
+mod top;
+mod topics;
+
+pub(crate) use conversation::{
+    Arguments as Conversation, Conversations, list as conversations, show as conversation,
+};
+pub(crate) use events::{Arguments as Events, run as events};
+pub(crate) use tap::{Arguments as Tap, run as tap};
+pub(crate) use top::{Arguments as Top, run as top};
+pub(crate) use topics::{Arguments as Topics, list as topics};
