@@ -352,9 +352,7 @@ impl Service for Agents {
             .pull(session(stream), bytes_max, &self.now, &mut self.encoder);
         self.effects();
         if let Some(bytes) = &bytes {
-            let gateway = &self.gateway;
-            self.tracer
-                .pulled(session(stream), bytes.len(), |session| gateway.name_of(session));
+            self.tracer.pulled(session(stream), bytes.len(), &self.gateway);
         }
         bytes
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringgate_config::ObserveConfig;
 use ringgate_gateway::action::{Action, Target, To};
-use ringgate_gateway::{Follow, Role, SessionId, Step};
+use ringgate_gateway::{Follow, Gateway, Role, SessionId, Step};
 use ringgate_policy::AgentName;
 use ringgate_wire::agp::{self, Context};
 
@@ -41,6 +41,8 @@ struct Probe {
     /// Bytes that leave before it has.
     left: u64,
     since: Instant,
+    /// What the receiver had lost until then.
+    dropped: u64,
     subject: Arc<Subject>,
 }
 
@@ -291,8 +293,9 @@ impl Tracer {
                 session,
                 subscription,
                 waiting,
+                dropped,
             } => {
-                self.probe(session, waiting, &subject);
+                self.probe(session, waiting, dropped, &subject);
                 (Some(session), Stage::Queued { subscription })
             }
             Step::Dropped {
@@ -354,7 +357,7 @@ impl Tracer {
         }
     }
 
-    fn probe(&mut self, session: SessionId, left: u64, subject: &Arc<Subject>) {
+    fn probe(&mut self, session: SessionId, left: u64, dropped: u64, subject: &Arc<Subject>) {
         if self.probes.len() == PROBES_MAX {
             self.probes.pop_front();
         }
@@ -362,25 +365,21 @@ impl Tracer {
             session,
             left,
             since: Instant::now(),
+            dropped,
             subject: subject.clone(),
         });
     }
 
     /// Bytes of a session's queue were handed to a send.
     #[inline]
-    pub(super) fn pulled(
-        &mut self,
-        session: SessionId,
-        bytes: usize,
-        name: impl Fn(SessionId) -> Option<AgentName>,
-    ) {
+    pub(super) fn pulled(&mut self, session: SessionId, bytes: usize, gateway: &Gateway) {
         if !self.probes.is_empty() {
-            self.look_for(session, bytes as u64, name);
+            self.look_for(session, bytes as u64, gateway);
         }
     }
 
     #[cold]
-    fn look_for(&mut self, session: SessionId, bytes: u64, name: impl Fn(SessionId) -> Option<AgentName>) {
+    fn look_for(&mut self, session: SessionId, bytes: u64, gateway: &Gateway) {
         let mut at = 0;
         while at < self.probes.len() {
             let probe = &mut self.probes[at];
@@ -392,8 +391,12 @@ impl Tracer {
             } else if let Some(probe) = self.probes.remove(at) {
                 let now = Instant::now();
                 let nanos = nanos_since(probe.since, now);
-                self.record(Hop::QueueWire, &probe.subject, nanos);
-                self.tell(&probe.subject, Stage::Written, now, nanos, name(session));
+                let dropped_meanwhile = gateway.dropped(session) - probe.dropped;
+                if dropped_meanwhile == 0 {
+                    self.record(Hop::QueueWire, &probe.subject, nanos);
+                }
+                let stage = Stage::Written { dropped_meanwhile };
+                self.tell(&probe.subject, stage, now, nanos, gateway.name_of(session));
             }
         }
     }

@@ -149,8 +149,11 @@ pub enum Stage {
         /// Of this subscription; 0: it is not of one.
         subscription: u64,
     },
-    /// Its last byte was handed to a send to the receiver.
-    Written,
+    /// Its last byte was handed to a send to the receiver; or it gave way, where messages were dropped meanwhile.
+    Written {
+        /// How many messages the receiver lost while it waited.
+        dropped_meanwhile: u64,
+    },
     /// Messages for the receiver gave way.
     Dropped {
         /// Of which subscription.
@@ -186,7 +189,7 @@ impl Stage {
             Stage::Received => "received",
             Stage::Crossed => "crossed",
             Stage::Queued { .. } => "queued",
-            Stage::Written => "written",
+            Stage::Written { .. } => "written",
             Stage::Dropped { .. } => "dropped",
             Stage::Held { .. } => "held",
             Stage::Refused { .. } => "refused",
@@ -280,6 +283,9 @@ impl FlowEvent {
                 put("reason", reason(*policy).into());
                 put("messages", (*messages).into());
                 put("this", (*this).into());
+            }
+            Stage::Written { dropped_meanwhile } if *dropped_meanwhile > 0 => {
+                put("dropped_meanwhile", (*dropped_meanwhile).into());
             }
             Stage::Refused { code } => put("code", format!("{code:?}").into()),
             Stage::More { receivers } => put("receivers", (*receivers).into()),
@@ -414,5 +420,84 @@ impl FlowSender {
     /// Counts a message that was not followed.
     pub fn skip(&self) {
         self.counts.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(source: &str, receiver: Option<&str>, about: &str) -> FlowEvent {
+        let name = |name: &str| AgentName::new(name).expect("a name");
+        let subject = Subject {
+            id: 3 << 48 | 8,
+            kind: Kind::Publish,
+            dialect: "agp.v1",
+            source: Some(name(source)),
+            about: about.into(),
+            number: 0,
+            bytes: 7,
+            conversation: Some("c".into()),
+            trace: None,
+            follows: None,
+            told: true,
+            timed: false,
+        };
+        FlowEvent {
+            subject: Arc::new(subject),
+            stage: Stage::Written { dropped_meanwhile: 0 },
+            core: 3,
+            unix_nanos: 5,
+            nanos: 6,
+            receiver: receiver.map(name),
+        }
+    }
+
+    #[test]
+    fn a_filter_takes_what_all_of_it_matches() {
+        let told = event("a/b/c/1", Some("a/b/d/1"), "news/today");
+        let filter = |agent: &str, topic: &str, conversation: &str, one_in| Filter {
+            agent: agent.to_owned(),
+            topic: topic.to_owned(),
+            conversation: conversation.to_owned(),
+            one_in,
+        };
+        for good in [
+            ("", "", "", 1),
+            ("a/b/d/*", "", "", 1),
+            ("a/b/c/1", "news/*", "c", 1),
+            ("", "", "", 4),
+        ] {
+            assert!(filter(good.0, good.1, good.2, good.3).wants(&told), "{good:?}");
+        }
+        for bad in [
+            ("a/b/e/*", "", "", 1),
+            ("", "other", "", 1),
+            ("", "", "d", 1),
+            ("", "", "", 3),
+        ] {
+            assert!(!filter(bad.0, bad.1, bad.2, bad.3).wants(&told), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_says_who_and_how_long() {
+        let json = event("a/b/c/1", Some("a/b/d/1"), "t").to_json();
+        assert_eq!(json["message"], "3-8");
+        assert_eq!(
+            (&json["source"], &json["receiver"]),
+            (&json!("a/b/c/1"), &json!("a/b/d/1"))
+        );
+        assert_eq!((&json["nanos"], json.get("dropped_meanwhile")), (&json!(6), None));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (source, input) = flows();
+        let mut sender = source.open();
+        for _ in 0..EVENTS_MAX + 2 {
+            sender.tell(event("a/b/c/1", None, "t"));
+        }
+        assert_eq!(input.counts.lost.load(Ordering::Relaxed), 2);
     }
 }

@@ -86,7 +86,7 @@ def test_drops_are_counted_by_reason_and_agree_with_the_gap(scene):
     assert after.grown(before, QUEUED, kind="notify") == 400 - dropped
     slow = get_json(scene.gateway, "/connz?limit=1")["connections"]
     assert slow[0]["name"] == reader.name and slow[0]["dropped"] == dropped
-    assert after.grown(before, "ringgate_credit_stalls_total") > 0
+    wait.until(lambda: scrape(scene.gateway).grown(before, "ringgate_credit_stalls_total") > 0, "the window is used up")
     reader.read_on()
     received = told = 0
     while received + told < 400:
@@ -262,9 +262,11 @@ def test_what_is_not_followed_is_told(start_scene):
         for _ in range(200):
             alice.publish(scene.topic("t"), b"x")
         alice.round_trip()
-        left_out = next(line for line in iter(tap.next, None) if line["stage"] == "left_out")
-    assert left_out["messages"] > 100
-    assert scrape(scene.gateway).total("ringgate_flow_messages_skipped_total") >= left_out["messages"]
+        left_out = 0
+        while left_out < 100:
+            line = tap.next()
+            left_out += line["messages"] if line["stage"] == "left_out" else 0
+    assert scrape(scene.gateway).total("ringgate_flow_messages_skipped_total") >= left_out
 
 
 def test_a_conversation_over_all_patterns(scene):

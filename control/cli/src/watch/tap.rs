@@ -100,7 +100,12 @@ pub(super) fn detail(event: &Value) -> String {
         }
         "crossed" => format!("to core {} in {took}", number(event, "core")),
         "queued" => format!("for {receiver} after {took}"),
-        "written" => format!("to {receiver}, waited {took}"),
+        "written" => match number(event, "dropped_meanwhile") {
+            0 => format!("to {receiver}, waited {took}"),
+            lost => format!(
+                "to {receiver} after {took}, unless it gave way: {lost} messages were dropped meanwhile"
+            ),
+        },
         "held" => format!("for {receiver}: its queue is full and its policy is to wait"),
         "dropped" => {
             let which = match event["this"].as_bool() {

@@ -49,6 +49,8 @@ pub enum Step {
         subscription: u64,
         /// Bytes that must be written until it is written.
         waiting: u64,
+        /// Messages that the session has lost so far: if it loses more, this one may be among them.
+        dropped: u64,
     },
     /// Messages of a subscription gave way, or this one did.
     Dropped {
@@ -141,7 +143,7 @@ impl Gateway {
         let Some((session, _)) = self.sessions.at(local.session) else {
             return pushed;
         };
-        let (id, waiting) = (session.id, session.queue.bytes());
+        let (id, waiting, lost) = (session.id, session.queue.bytes(), session.queue.dropped());
         let lane = session.queue.lanes.get(local.lane as usize);
         let subscription = lane.map_or(0, |lane| lane.id);
         let messages = lane.map_or(0, |lane| lane.dropped()) - dropped_before;
@@ -160,6 +162,7 @@ impl Gateway {
                 session: id,
                 subscription,
                 waiting,
+                dropped: lost,
             }));
         } else if pushed == Pushed::Full {
             self.push_effect(Effect::Step(Step::Held {
@@ -168,6 +171,13 @@ impl Gateway {
             }));
         }
         pushed
+    }
+
+    /// Messages that a session has lost so far.
+    pub fn dropped(&self, session: SessionId) -> u64 {
+        self.sessions
+            .get(session)
+            .map_or(0, |session| session.queue.dropped())
     }
 
     fn dropped_of(&mut self, local: Local) -> u64 {
@@ -180,10 +190,12 @@ impl Gateway {
     #[cold]
     pub(crate) fn followed_frame(&mut self, session: SessionId) {
         let waiting = self.queued_bytes(session);
+        let dropped = self.dropped(session);
         self.push_effect(Effect::Step(Step::Queued {
             session,
             subscription: 0,
             waiting,
+            dropped,
         }));
     }
 

@@ -41,10 +41,11 @@ fn a_publish_is_queued_or_dropped_for_each_subscriber() {
     let narrow = subscriber(&mut node, "a/b/c/narrow", DeliveryPolicy::DropOldest, 1024);
     let newest = subscriber(&mut node, "a/b/c/newest", DeliveryPolicy::DropNewest, 1024);
     let publish = |node: &mut Node| _ = node.publish(&publisher, "t", 0, &body);
-    let queued = |agent: &Agent, waiting| Step::Queued {
+    let queued = |agent: &Agent, waiting, dropped| Step::Queued {
         session: agent.session,
         subscription: 7,
         waiting,
+        dropped,
     };
     let dropped = |agent: &Agent, policy, this| Step::Dropped {
         session: agent.session,
@@ -56,13 +57,17 @@ fn a_publish_is_queued_or_dropped_for_each_subscriber() {
     let first = followed(&mut node, publish);
     assert_eq!(
         first,
-        [queued(&wide, len), queued(&narrow, len), queued(&newest, len)]
+        [
+            queued(&wide, len, 0),
+            queued(&narrow, len, 0),
+            queued(&newest, len, 0)
+        ]
     );
     let second = followed(&mut node, publish);
     let wanted = [
-        queued(&wide, 2 * len),
+        queued(&wide, 2 * len, 0),
         dropped(&narrow, DeliveryPolicy::DropOldest, false),
-        queued(&narrow, len),
+        queued(&narrow, len, 1),
         dropped(&newest, DeliveryPolicy::DropNewest, true),
     ];
     assert_eq!(second, wanted);

@@ -5,7 +5,8 @@ import { clock, make, nanos } from '/figures.js';
 const STEPS = {
   crossed: (event) => `to core ${event.core} in ${nanos(event.nanos)}`,
   queued: (event) => `queued for ${event.receiver} after ${nanos(event.nanos)}`,
-  written: (event) => `on the wire to ${event.receiver} after waiting ${nanos(event.nanos)}`,
+  written: (event) => `on the wire to ${event.receiver} after waiting ${nanos(event.nanos)}` +
+    (event.dropped_meanwhile ? `, unless it gave way: ${event.dropped_meanwhile} messages were dropped meanwhile` : ''),
   held: (event) => `held: the queue of ${event.receiver} is full`,
   dropped: (event) => `${event.this ? 'lost' : 'older messages lost'} for ${event.receiver} (${event.messages}, ${event.reason})`,
   refused: (event) => `${event.receiver ?? 'the sender'} was told ${event.code}`,
