@@ -1,13 +1,20 @@
 """What the bindings never send: refused or ignored, and nobody else notices."""
 
 import asyncio
+import ssl
 
 import pytest
 import wire
 from agents import run
 from raw import Raw
 
+from harness.certificates import Authority
+from harness.identity import TrustDomain
+
 CONNECTIONS = 64  # more than a test's gateway numbers
+UNIMPLEMENTED, UNAUTHENTICATED = 12, 16
+# An MLS PrivateMessage with application data (RFC 9420, section 6.3), as far as one can see without a key.
+PRIVATE = bytes([0, 1, 0, 2, 1]) + b"g" + bytes(8) + bytes([1, 0, 2, 8, 8, 1, 9])
 
 
 @pytest.fixture
@@ -152,9 +159,43 @@ def test_plain_payloads_are_dropped_where_they_are_not_allowed(start_gateway):
     receiver, sender = Raw(gateway.address), Raw(gateway.address)
     receiver.subscribe(name)
     receiver.heard()
-    private = bytes([0, 1, 0, 2, 1]) + b"g" + bytes(8) + bytes([1, 0, 2, 8, 8, 1, 9])
     sender.publish(name, name, b"in the clear")
-    sender.publish(name, name, private)
-    receiver.expect(private)
+    sender.publish(name, name, PRIVATE)
+    receiver.expect(PRIVATE)
     assert gateway.stats()["agp2025_not_mls"] == 1
     assert gateway.security_events()["PERMISSION_DENIED"] == 1
+
+
+def test_it_is_off_in_the_profile_strict_until_it_is_switched_on(start_gateway, tmp_path):
+    listener, domain = Authority("ringgate test CA"), TrustDomain("test.example")
+    certificate, key = listener.server()
+    (tmp_path / "server.pem").write_bytes(certificate)
+    (tmp_path / "server.key").write_bytes(key)
+    (tmp_path / "agents.pem").write_bytes(domain.certificate)
+    arguments = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
+    arguments += ["--tls-client-ca", tmp_path / "agents.pem"]
+    # What --set says comes after the profile that the harness asks for.
+    strict = {"profile": "strict", "trust_domain": "test.example"}
+
+    def connect(gateway, credential=None):
+        tls = ssl.create_default_context(cadata=listener.certificate.decode())
+        tls.set_alpn_protocols(["h2"])
+        if credential:
+            (tmp_path / "client.pem").write_bytes(credential[0] + credential[1])
+            tls.load_cert_chain(tmp_path / "client.pem")
+        return Raw(gateway.address, tls=tls)
+
+    agent = domain.agent("acme/demo/alice/1")
+    status, message = connect(start_gateway(settings=strict, arguments=arguments), agent).ended()
+    assert status == UNIMPLEMENTED and "agp2025.enabled" in message
+
+    gateway = start_gateway(settings={**strict, "agp2025.enabled": "true"}, arguments=arguments)
+    assert connect(gateway).ended()[0] == UNAUTHENTICATED
+    receiver, sender = connect(gateway, agent), connect(gateway, agent)
+    name = wire.Name("acme", "strict", "receiver", instance=1)
+    receiver.subscribe(name)
+    receiver.heard()
+    sender.publish(name, name, b"in the clear")
+    sender.publish(name, name, PRIVATE)
+    receiver.expect(PRIVATE)
+    assert gateway.security_events()["UNAUTHENTICATED"] == gateway.security_events()["PERMISSION_DENIED"] == 1

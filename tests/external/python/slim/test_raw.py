@@ -214,6 +214,22 @@ def test_another_process_that_calls_its_link_the_same_is_another_client(clients,
         client.expect(b"%d" % number)
 
 
+def test_what_one_link_of_a_process_says_goes_to_none_of_its_others(clients, names):
+    """A client forwards between its links: messages would go round (agntcy/slim issue 1598)."""
+    one, stranger = clients(), clients()
+    twin = clients(node_id=one.node_id)
+    for number, client in enumerate((one, twin, stranger)):
+        client.subscribe(names("channel"))
+        client.subscribe(names("own", number + 1))
+    for number in range(4):
+        one.publish(names("one"), names("channel"), b"%d" % number, fanout=256)
+    for number in range(4):
+        stranger.expect(b"%d" % number)
+    # What the twin hears first is what was said behind it, to itself.
+    stranger.publish(names("stranger"), names("own", 2), b"to the twin")
+    twin.expect(b"to the twin")
+
+
 @pytest.mark.parametrize("ttl, arrives", [(0, False), (1, False), (2, True)])
 def test_time_to_live_is_counted_down(clients, names, ttl, arrives):
     sender, receiver = clients(), clients()
