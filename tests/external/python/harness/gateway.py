@@ -98,6 +98,14 @@ class Gateway:
         stats = json.loads(body)
         return stats["total"] if core is None else stats["cores"][core]
 
+    def metric(self, name, **labels):
+        """The sum of the series of /metrics with this name and these labels, over all cores."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(f"{name}{{")]
+        values = [float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in wanted)]
+        assert values, f"/metrics has no {name} with {labels}"
+        return sum(values)
+
     def security_events(self):
         """How many security events of each kind there were."""
         return json.loads(self.get("/stats")[1])["security_events"]
