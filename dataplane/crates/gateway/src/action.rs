@@ -42,9 +42,15 @@ pub enum Action<'a> {
     Accept(Accept<'a>),
     /// Declines an introduction.
     Reject(Reject<'a>),
-    /// Any of the state space messages, which this version answers with `CODE_UNSUPPORTED`.
-    State {
-        /// The id of the message, to answer on.
+    /// Asks what a key of a state space holds.
+    StateGet(StateGet<'a>),
+    /// Puts or deletes a key of a state space.
+    StateWrite(StateWrite<'a>),
+    /// Asks for what keys of a state space hold, and what becomes of them.
+    StateWatch(StateWatch<'a>),
+    /// Ends a watch.
+    StateUnwatch {
+        /// The id given in StateWatch.
         id: u64,
     },
     /// A load report.
@@ -253,6 +259,47 @@ pub struct Reject<'a> {
     pub code: Code,
     /// The Reject message as sent.
     pub body: &'a [u8],
+}
+
+/// See [`Action::StateGet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateGet<'a> {
+    /// Chosen by the agent, to be answered on.
+    pub id: u64,
+    /// Which space.
+    pub space: &'a str,
+    /// Which key.
+    pub key: &'a str,
+}
+
+/// See [`Action::StateWrite`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateWrite<'a> {
+    /// Non-zero asks for an Ack.
+    pub id: u64,
+    /// Which space.
+    pub space: &'a str,
+    /// Which key.
+    pub key: &'a str,
+    /// The value; none: the key is to be deleted.
+    pub value: Option<&'a [u8]>,
+    /// The key's revision as the agent knows it, 0: it is not there; none: whatever it is.
+    pub expect: Option<u64>,
+    /// How long the value is kept; 0: for good.
+    pub ttl_ms: u64,
+}
+
+/// See [`Action::StateWatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateWatch<'a> {
+    /// Chosen by the agent, unique among its watches.
+    pub id: u64,
+    /// Which space.
+    pub space: &'a str,
+    /// What the keys start with.
+    pub prefix: &'a str,
+    /// The first revision wanted; none: a snapshot, then changes.
+    pub from: Option<u64>,
 }
 
 /// See [`Action::Status`].

@@ -1,6 +1,7 @@
 //! What a gateway core is told at its start.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ringgate_policy::{Authority, Development, Identity, Limits};
 
@@ -25,6 +26,9 @@ pub struct GatewayConfig {
     pub seed: u64,
     /// Makes resume tokens, from a cryptographic random source.
     pub token: Box<dyn FnMut() -> [u8; TOKEN_BYTES]>,
+    /// Patterns of state spaces that go to the log, checked before. Where there are any, what [`take_log`](crate::Gateway::take_log)
+    /// gives must be written.
+    pub durable: Arc<[Box<str>]>,
     /// Who may do what.
     pub authority: Box<dyn Authority>,
 }
@@ -48,6 +52,7 @@ impl GatewayConfig {
             limits: Limits::default(),
             seed,
             token,
+            durable: Arc::default(),
             authority: Box::new(Development),
         }
     }

@@ -16,6 +16,7 @@ use crate::handover::{Handover, Moved, Tail};
 use crate::ids::{Address, SessionId};
 use crate::outgoing::Dialect;
 use crate::refusal::Refusal;
+use ringgate_state::Change;
 
 /// One message from a core to another.
 #[derive(Debug)]
@@ -161,6 +162,20 @@ pub(crate) enum Body {
         number: u64,
     },
 
+    // State spaces.
+    StateAsk(Box<StateAsk>),
+    StateAnswer(Box<StateAnswer>),
+    StateFetch(Box<Fetch>),
+    StateFed(Box<Fed>),
+    StateChanges {
+        space: Arc<str>,
+        changes: Vec<Arc<Change>>,
+    },
+    /// Nobody here watches the space any more.
+    StateForget {
+        space: Arc<str>,
+    },
+
     // Introductions.
     Introduce(Box<Introduced>),
     Accepted {
@@ -241,6 +256,89 @@ pub(crate) struct Introduced {
     pub(crate) identity: Identity,
     pub(crate) dialect: Dialect,
     pub(crate) frame: Bytes,
+}
+
+/// An agent wants something of a space; sent to the space's owner.
+#[derive(Debug)]
+pub(crate) struct StateAsk {
+    pub(crate) from: Address,
+    /// The agent's.
+    pub(crate) id: u64,
+    pub(crate) space: Box<str>,
+    pub(crate) key: Box<str>,
+    pub(crate) what: Wanted,
+}
+
+/// See [`StateAsk`].
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Get,
+    Write {
+        value: Option<Bytes>,
+        expect: Option<u64>,
+        ttl_ms: u64,
+        source: Arc<str>,
+    },
+}
+
+/// The owner's answer.
+#[derive(Debug)]
+pub(crate) struct StateAnswer {
+    pub(crate) to: SessionId,
+    pub(crate) id: u64,
+    pub(crate) answer: Answer,
+}
+
+/// See [`StateAnswer`].
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done {
+        revision: u64,
+    },
+    Value {
+        space: Box<str>,
+        key: Box<str>,
+        entry: Option<Arc<Change>>,
+    },
+    Refused(Refusal),
+}
+
+/// A watch wants to know what it does not know yet; sent to the space's owner, which tells this core all changes from then on.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) watcher: Watcher,
+    pub(crate) space: Arc<str>,
+    pub(crate) prefix: Arc<str>,
+    /// The first revision wanted; none: a snapshot.
+    pub(crate) from: Option<u64>,
+    /// Where the changes from there on are gone, a snapshot will do.
+    pub(crate) or_snapshot: bool,
+}
+
+/// A watch, as its space's owner knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watcher {
+    pub(crate) at: Address,
+    /// The agent's id of the watch.
+    pub(crate) id: u64,
+    /// Tells it from an earlier watch of this id.
+    pub(crate) number: u64,
+}
+
+/// The owner's answer: what is up to `revision`. What comes after it, comes as it happens.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    pub(crate) watcher: Watcher,
+    pub(crate) revision: u64,
+    pub(crate) piece: Piece,
+}
+
+/// See [`Fed`].
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Snapshot(Arc<[Arc<Change>]>),
+    Changes(Vec<Arc<Change>>),
+    Refused(Refusal),
 }
 
 // It is moved a few times on its way; two cache lines are enough.

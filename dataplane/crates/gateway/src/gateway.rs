@@ -32,6 +32,7 @@ use crate::ops::publish::RunBuilt;
 use crate::ops::recent::Recent;
 use crate::ops::request::Requests;
 use crate::ops::review::Review;
+use crate::ops::state::State;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Sessions, Stage, after};
@@ -74,6 +75,7 @@ pub struct Gateway {
     pub(crate) requests: Requests,
     pub(crate) introductions: Introductions,
     pub(crate) recent: Recent,
+    pub(crate) state: State,
     pub(crate) timers: Timers,
     /// Sessions that are being handed over to another core.
     pub(crate) departing: Vec<SessionId>,
@@ -133,6 +135,7 @@ impl Gateway {
             requests: Requests::new(seed),
             introductions: Introductions::new(seed),
             recent: Recent::new(seed),
+            state: State::new(seed, config.durable),
             timers: Timers::default(),
             departing: Vec::new(),
             loopback: VecDeque::new(),
@@ -208,15 +211,10 @@ impl Gateway {
             Action::Introduce(introduce) => self.introduce(session, &introduce, now, enc),
             Action::Accept(accept) => self.accept(session, &accept, enc),
             Action::Reject(reject) => self.reject(session, &reject, enc),
-            Action::State { id } => self.refuse(
-                session,
-                id,
-                &Refusal::new(
-                    Code::Unsupported,
-                    "this gateway has no state spaces yet; keep state elsewhere",
-                ),
-                enc,
-            ),
+            Action::StateGet(get) => self.state_get(session, get, now, enc),
+            Action::StateWrite(write) => self.state_write(session, write, now, enc),
+            Action::StateWatch(watch) => self.state_watch(session, watch, now, enc),
+            Action::StateUnwatch { id } => self.state_unwatch(session, id, enc),
             Action::Status(status) => self.status(session, status, now),
             Action::CancelRequest { id } => self.cancel_request(session, id, enc),
             Action::CancelIntroduction { id } => self.cancel_introduction(session, id, enc),
@@ -267,6 +265,8 @@ impl Gateway {
     /// The loop turn ends: what is being collected goes to the queues.
     pub fn turn_end<E: Encoder>(&mut self, now: &Now, enc: &mut E) {
         self.flush_run(enc);
+        self.flush_changes(enc);
+        self.write_snapshot();
         self.finish(now, enc);
     }
 
@@ -285,6 +285,7 @@ impl Gateway {
                 _ => true,
             });
         }
+        self.state_tick(now, enc);
         self.review_some(now, enc);
         if self.next_stall.is_none_or(|at| at <= now.mono) {
             self.sessions.settle_stalled();
@@ -320,7 +321,12 @@ impl Gateway {
 
     /// When [`tick`](Self::tick) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let due = [self.timers.next(), self.next_stall, self.review_due()];
+        let due = [
+            self.timers.next(),
+            self.next_stall,
+            self.review_due(),
+            self.state.due,
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -387,6 +393,9 @@ impl Gateway {
         }
         if let Some(lane) = pulled.grouped {
             self.group_has_room(session, lane);
+        }
+        if let Some(lane) = pulled.hungry {
+            self.watch_is_hungry(session, lane, enc);
         }
         if !self.is_finished() {
             self.finish(now, enc);

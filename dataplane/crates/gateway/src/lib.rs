@@ -1,4 +1,5 @@
-//! Sans-IO core of the agent gateway: connections, subscriptions, directory, requests, streams, introductions, delivery queues.
+//! Sans-IO core of the agent gateway: connections, subscriptions, directory, requests, streams, introductions, state
+//! spaces, delivery queues.
 //!
 //! One [`Gateway`] serves one core. It takes what agents say ([`action::Action`]), what other cores say ([`CoreMessage`]) and
 //! the time; it gives bytes to write ([`Gateway::pull`]) and things to do ([`Effect`]). It never blocks, and owns no socket,
@@ -36,4 +37,5 @@ pub use event::{EventKind, SecurityEvent};
 pub use follow::{Follow, RECEIVERS_MAX, Role, Step};
 pub use gateway::{DrainNotice, Gateway};
 pub use ids::{CoreId, Now, SessionId};
+pub use ops::journal::{LogPiece, LogReport};
 pub use stats::{AgentInfo, Said, SessionInfo, Stats, SubscriptionInfo, TopicInfo};

@@ -156,6 +156,40 @@ pub enum Outgoing<'a> {
         /// Their topic where all were of one, else empty.
         topic: &'a str,
     },
+    /// What a key of a state space holds.
+    StateValue {
+        /// The StateGet's id.
+        id: u64,
+        /// Which space.
+        space: &'a str,
+        /// Which key.
+        key: &'a str,
+        /// Its value; none: it is not there.
+        value: Option<&'a [u8]>,
+        /// Of its value; 0: it is not there.
+        revision: u64,
+        /// Verified name of the agent that put it.
+        source: &'a str,
+    },
+    /// What became of a key of a state space.
+    StateEvent {
+        /// The watch.
+        id: u64,
+        /// Which space.
+        space: &'a str,
+        /// Which key; empty at the end of a snapshot.
+        key: &'a str,
+        /// Its value, where it was put.
+        value: &'a [u8],
+        /// Of the change, or of the snapshot.
+        revision: u64,
+        /// What became of it.
+        change: StateChange,
+        /// Verified name of the agent that did it.
+        source: &'a str,
+        /// When.
+        time_unix_nanos: u64,
+    },
     /// The gateway is about to close this session.
     Drain {
         /// Time left.
@@ -175,6 +209,18 @@ pub enum Outgoing<'a> {
         /// As in Introduce.
         introduction: u64,
     },
+}
+
+/// What a [`StateEvent`](Outgoing::StateEvent) tells. Numbers are those of `agp.v1.StateChange`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StateChange {
+    /// A key was put.
+    Put = 1,
+    /// A key was deleted, or its time is over.
+    Delete = 2,
+    /// What follows are changes as they happen.
+    SnapshotEnd = 3,
 }
 
 /// See [`Outgoing::Registered`].

@@ -16,6 +16,7 @@ use crate::directory::Card;
 use crate::handover::Departure;
 use crate::ids::{Address, CoreId, Now, SessionId};
 use crate::ledger::Ledger;
+use crate::ops::watch::Watch;
 use crate::outgoing::{Dialect, Encoder};
 use crate::queue::{Pushed, Queue, Run};
 use crate::table::{Local, MatchSet};
@@ -49,13 +50,15 @@ pub(crate) struct Pauses {
     pub(crate) holds: u32,
     /// It does not read its answers.
     pub(crate) unread: bool,
+    /// It has as many unanswered questions to state spaces as it may.
+    pub(crate) asks: bool,
     /// The caller was told to pause.
     pub(crate) told: bool,
 }
 
 impl Pauses {
     pub(crate) fn any(self) -> bool {
-        self.claiming || self.holds > 0 || self.unread
+        self.claiming || self.holds > 0 || self.unread || self.asks
     }
 }
 
@@ -115,6 +118,10 @@ pub(crate) struct Calls {
     pub(crate) invitations: Map<Invitation>,
     /// Channels, by number.
     pub(crate) channels: Map<Channel>,
+    /// Watches of state spaces, by its own ids.
+    pub(crate) watches: Map<Watch>,
+    /// Questions to state spaces, and changes of them, that are not answered yet.
+    pub(crate) asks: u64,
     /// The last load report, and what was spread of it.
     pub(crate) status: Option<StatusReport>,
 }
@@ -176,6 +183,8 @@ impl Calls {
             introductions: Map::with_hasher(hasher),
             invitations: Map::with_hasher(hasher),
             channels: Map::with_hasher(hasher),
+            watches: Map::with_hasher(hasher),
+            asks: 0,
             status: None,
         }
     }

@@ -31,6 +31,16 @@ pub struct Stats {
     pub agents: u64,
     /// Patterns in this core's table, those of other cores included.
     pub patterns: u64,
+    /// Watches of this core's sessions.
+    pub watches: u64,
+    /// State spaces that this core owns.
+    pub state_spaces: u64,
+    /// Keys of them.
+    pub state_keys: u64,
+    /// Memory of them, their past included.
+    pub state_bytes: u64,
+    /// Bytes of changes that wait for the disk.
+    pub state_unsynced_bytes: u64,
     /// Names whose home this core is.
     pub names: u64,
     /// Publishes held by `BLOCK` subscriptions.
@@ -55,6 +65,12 @@ pub struct Stats {
     pub resumed: u64,
     /// Runs copied out of shared memory because they waited too long.
     pub copied_out: u64,
+    /// Changes of this core's state spaces.
+    pub state_changes: u64,
+    /// Questions to them.
+    pub state_gets: u64,
+    /// Watches that could not be served as it happens and had to catch up.
+    pub state_catchups: u64,
     /// Topics matched against the table because no cached result was there.
     pub matches: u64,
     /// Messages queued for this core's sessions, by [`Said`]; those to subscribers are `delivered`.
@@ -174,6 +190,7 @@ impl Stats {
             self.introductions,
             self.introductions_inbound,
             self.channels,
+            self.watches,
             self.agents,
             self.patterns,
             self.names,

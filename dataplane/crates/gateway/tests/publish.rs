@@ -2,7 +2,7 @@
 
 mod support;
 
-use ringgate_gateway::action::{Action, Delivery, DeliveryPolicy, Publish, Subscribe};
+use ringgate_gateway::action::{Action, Delivery, DeliveryPolicy, Publish, StateGet, Subscribe};
 use ringgate_gateway::code::Code;
 use ringgate_gateway::{Closing, Flow};
 use ringgate_policy::Limits;
@@ -109,7 +109,15 @@ fn errors_name_what_was_wrong() {
             2,
             Code::InvalidArgument,
         ),
-        (Action::State { id: 8 }, 8, Code::Unsupported),
+        (
+            Action::StateGet(StateGet {
+                id: 8,
+                space: "a/*",
+                key: "k",
+            }),
+            8,
+            Code::InvalidArgument,
+        ),
     ];
     for (action, wanted_id, wanted_code) in cases {
         let _ = node.apply(agent.core, agent.session, action);

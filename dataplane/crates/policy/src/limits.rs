@@ -148,6 +148,28 @@ limits! {
     /// Decisions of policy that one session remembers, each of the resource's length and some 40 bytes. Agents do the same few things
     /// over and over; one that does more things asks policy more often.
     decisions_max = 256, 1, 65_536;
+    /// Largest value of a key in a state space. Larger things are kept elsewhere and named by a value.
+    state_value_bytes_max = MIB, 1, 64 * MIB;
+    /// Keys of one state space; a watch that starts copies a list of them.
+    state_keys_max = 65_536, 1, 16_777_216;
+    /// State spaces that one core owns. Those without keys and watchers give way to new ones.
+    state_spaces_max = 4096, 1, 1_000_000;
+    /// Changes of a space that are kept for watchers that were away or slow; beyond it they start anew with a snapshot.
+    state_history_max = 4096, 1, 16_777_216;
+    /// Bytes of such changes.
+    state_history_bytes_max = 4 * MIB, KIB, 64 * GIB;
+    /// All state spaces of a core together, with what is kept of their past.
+    state_memory_bytes_max = 512 * MIB, MIB, 1024 * GIB;
+    /// Watches of one agent. Each has a queue, as a subscription has.
+    state_watches_max = 1024, 1, 1_000_000;
+    /// Questions and changes of one agent that wait for another core or for the disk; beyond it the agent's input waits.
+    state_pending_max = 4096, 1, 1_000_000;
+    /// Snapshots of spaces that slow watchers may hold together, per core, as entries: 8 bytes each, beside the values they pin.
+    state_snapshot_entries_max = 4_194_304, 1, 1 << 40;
+    /// Changes of a core that wait for the disk. Beyond it durable changes are refused, to be tried again.
+    state_unsynced_bytes_max = 64 * MIB, KIB, 64 * GIB;
+    /// Log of a core, above which (and twice what its spaces hold) it is written anew as a snapshot and the old one deleted.
+    state_log_bytes_max = 256 * MIB, MIB, 1024 * GIB;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod support;
 
 use ringgate_gateway::code::Code;
-use ringgate_gateway::outgoing::{Dialect, Encoder as _, Outgoing, Registered};
+use ringgate_gateway::outgoing::{Dialect, Encoder as _, Outgoing, Registered, StateChange};
 use ringgate_proto::agp::v1 as proto;
 use ringgate_proto::agp::v1::gateway_message::Body as Heard;
 use ringgate_wire::AgpEncoder;
@@ -105,6 +105,50 @@ fn notices() {
         Heard::Drain(proto::Drain {
             deadline_ms: 30_000,
             jitter_ms: 500,
+            ..Default::default()
+        }),
+    );
+}
+
+#[test]
+fn what_a_space_holds() {
+    assert_heard(
+        Outgoing::StateValue {
+            id: 3,
+            space: "notes/team",
+            key: "k",
+            value: Some(b"v"),
+            revision: 1 << 50,
+            source: "a/b/c/d",
+        },
+        Heard::StateValue(proto::StateValue {
+            id: 3,
+            space: "notes/team".into(),
+            key: "k".into(),
+            value: b"v".as_slice().into(),
+            revision: 1 << 50,
+            exists: true,
+            source: "a/b/c/d".into(),
+        }),
+    );
+    assert_heard(
+        Outgoing::StateEvent {
+            id: 4,
+            space: "notes/team",
+            key: "k",
+            value: b"",
+            revision: 9,
+            change: StateChange::Delete,
+            source: "",
+            time_unix_nanos: 77,
+        },
+        Heard::StateEvent(proto::StateEvent {
+            id: 4,
+            space: "notes/team".into(),
+            key: "k".into(),
+            revision: 9,
+            change: proto::StateChange::Delete.into(),
+            time_unix_nanos: 77,
             ..Default::default()
         }),
     );

@@ -162,6 +162,7 @@ impl Gateway {
     }
 
     fn end_calls(&mut self, id: SessionId) {
+        self.end_watches(id);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };

@@ -8,7 +8,7 @@ use crate::action::Status;
 use crate::directory::{Agent, Card};
 use crate::gateway::Gateway;
 use crate::ids::SessionId;
-use crate::queue::{Lane, NO_GROUP};
+use crate::queue::{FedBy, Lane, NO_GROUP};
 use crate::session::{Session, Stage};
 use crate::stats::{AgentInfo, SessionInfo, Stats, SubscriptionInfo, TopicInfo};
 
@@ -22,6 +22,7 @@ impl Gateway {
                 || session.pauses.holds > 0
                 || !session.calls.requests.is_empty()
                 || !session.calls.introductions.is_empty()
+                || session.calls.asks > 0
                 || !session.queue.is_empty()
         })
     }
@@ -41,6 +42,10 @@ impl Gateway {
         stats.requests = self.requests.len() as u64;
         stats.introductions = self.introductions.len() as u64;
         stats.publishes_held = self.holds.len() as u64;
+        stats.state_spaces = self.state.spaces.len() as u64;
+        stats.state_keys = self.state.spaces.keys();
+        stats.state_bytes = self.state.spaces.bytes();
+        stats.state_unsynced_bytes = self.state.journal.unsynced_bytes();
         for session in self.sessions.iter() {
             stats.streams_open += u64::from(session.has_stream());
             stats.sessions += u64::from(session.stage == Stage::Active);
@@ -50,6 +55,7 @@ impl Gateway {
             stats.agent_streams += session.calls.streams.len() as u64;
             stats.introductions_inbound += session.calls.invitations.len() as u64;
             stats.channels += session.calls.channels.len() as u64;
+            stats.watches += session.calls.watches.len() as u64;
         }
         stats
     }
@@ -128,7 +134,7 @@ impl Gateway {
                 .queue
                 .lanes
                 .iter()
-                .filter(|(_, lane)| !lane.closed)
+                .filter(|(_, lane)| !lane.closed && lane.fed == FedBy::Publishes)
                 .map(|(_, lane)| self.subscription_info(lane))
         })
     }

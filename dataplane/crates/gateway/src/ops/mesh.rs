@@ -69,6 +69,12 @@ impl Gateway {
             Body::IntroductionFailed { number, refusal } => self.introduction_failed(number, &refusal, enc),
             Body::CancelIntroduction { to, number } => self.introduction_cancelled(to, number, enc),
             Body::ChannelClosed { to, number } => self.channel_closed(to, number),
+            Body::StateAsk(ask) => self.state_asked(*ask, now, enc),
+            Body::StateAnswer(answer) => self.state_answered(*answer, enc),
+            Body::StateFetch(fetch) => self.state_fetched(*fetch, now, enc),
+            Body::StateFed(fed) => self.state_fed(*fed, enc),
+            Body::StateChanges { space, changes } => self.state_changes_told(&space, &changes, enc),
+            Body::StateForget { space } => self.state_forgotten(from, &space),
             body => self.take_news(from, body, now, enc),
         }
     }

@@ -49,6 +49,8 @@ enum Right {
     /// By the opener's number.
     Stream(u64),
     Capability(Box<str>),
+    /// By the agent's id.
+    Watch(u64),
 }
 
 impl Gateway {
@@ -151,9 +153,10 @@ impl Gateway {
             .filter(|(_, end)| end.asked.is_some());
         let streams = opened.map(|(number, _)| Right::Stream(*number));
         let capabilities = card.capabilities.iter().cloned().map(Right::Capability);
+        let watches = session.calls.watches.keys().copied().map(Right::Watch);
         self.review
             .rights
-            .extend(subscriptions.chain(streams).chain(capabilities));
+            .extend(subscriptions.chain(streams).chain(capabilities).chain(watches));
         self.review.session = Some(id);
     }
 
@@ -162,6 +165,7 @@ impl Gateway {
             Right::Subscription(subscription) => self.review_subscription(id, subscription, enc),
             Right::Stream(number) => self.review_stream(id, number, enc),
             Right::Capability(capability) => self.review_capability(id, &capability, enc),
+            Right::Watch(watch) => self.review_watch(id, watch, enc),
         }
     }
 
@@ -228,6 +232,16 @@ impl Gateway {
             self.tell_present(&card);
         }
         self.refuse(id, 0, &refusal, enc);
+    }
+
+    fn review_watch<E: Encoder>(&mut self, id: SessionId, watch: u64, enc: &mut E) {
+        let Some(space) = self.watched_space(id, watch) else {
+            return;
+        };
+        if let Some(refusal) = self.lost(id, Permission::StateRead(&space)) {
+            self.end_watch(id, watch);
+            self.refuse(id, watch, &refusal, enc);
+        }
     }
 
     /// The refusal to tell, when a right is no longer there.

@@ -37,11 +37,24 @@ pub(crate) struct Lane {
     pub(crate) exact: bool,
     /// Unsubscribed; only what waits is still delivered.
     pub(crate) closed: bool,
+    /// What feeds it.
+    pub(crate) fed: FedBy,
     /// Bytes waiting, torn message included.
     pub(super) waiting: u64,
     pub(super) oldest: u64,
     pub(super) newest: u64,
     rare: Option<Box<Rare>>,
+}
+
+/// What feeds a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FedBy {
+    /// Publishes: it is a subscription.
+    Publishes,
+    /// It is a watch that does not know all that has happened yet, and gets it as it reads.
+    Pieces,
+    /// It is a watch that gets changes as they happen.
+    Changes,
 }
 
 /// What few subscriptions ever need.
@@ -82,6 +95,7 @@ impl Lane {
             policy: spec.policy,
             exact: spec.exact,
             closed: false,
+            fed: FedBy::Publishes,
             waiting: 0,
             oldest: NONE,
             newest: NONE,

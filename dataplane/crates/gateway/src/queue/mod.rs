@@ -23,7 +23,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 pub(crate) use gap::Gap;
-pub(crate) use lane::{Lane, LaneSpec, NO_GROUP, NONE};
+pub(crate) use lane::{FedBy, Lane, LaneSpec, NO_GROUP, NONE};
 pub(crate) use push::{Pushed, Run};
 pub(crate) use ship::{Cargo, Shipment};
 
@@ -148,6 +148,41 @@ impl Queue {
         if lane.is_drained() {
             self.lanes.remove(key as usize);
         }
+    }
+
+    /// Ends a subscription and throws away what waits for it, except the rest of a message whose start was pulled.
+    pub(crate) fn discard_lane(&mut self, key: u32, ledger: &mut Ledger) {
+        if let Some(torn) = self.torn.as_mut().filter(|torn| torn.lane == key) {
+            let len = torn.bytes.len() as u64;
+            torn.lane = CONTROL;
+            self.control_bytes += len;
+            self.lanes[key as usize].waiting -= len;
+        }
+        let mut released = 0;
+        for segment in self.segments.iter_mut().filter(|segment| segment.lane == key) {
+            if let Body::Run { bytes, .. } = &segment.body {
+                released += bytes.len() as u64;
+            }
+            segment.body = Body::Dead;
+        }
+        self.release(key, released, ledger);
+        self.lanes[key as usize].closed = true;
+        self.rebuild();
+    }
+
+    /// Bytes that a watch's lane takes now, and whether it is empty: then it takes one message of any size.
+    pub(crate) fn room(&self, key: u32, ledger: &Ledger) -> (u64, bool) {
+        let lane = &self.lanes[key as usize];
+        let room = ledger
+            .allowance(u64::from(lane.bound))
+            .saturating_sub(lane.waiting);
+        (room, lane.waiting == 0)
+    }
+
+    /// Whether a lane has been read so far that it is worth feeding it again.
+    pub(crate) fn is_hungry(&self, key: u32) -> bool {
+        let lane = &self.lanes[key as usize];
+        lane.waiting * 2 <= u64::from(lane.bound)
     }
 
     /// Throws everything away, subscriptions included.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::push::first_len;
-use super::{Body, CONTROL, Gap, NO_GROUP, NONE, Queue, Torn};
+use super::{Body, CONTROL, FedBy, Gap, NO_GROUP, NONE, Queue, Torn};
 use crate::ledger::Ledger;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 
@@ -15,6 +15,8 @@ pub(crate) struct Pulled {
     pub(crate) unblocked: Option<u32>,
     /// The member of a queue group that got room by it.
     pub(crate) grouped: Option<u32>,
+    /// The watch that wants more.
+    pub(crate) hungry: Option<u32>,
 }
 
 impl Queue {
@@ -114,17 +116,19 @@ impl Queue {
 
     fn pulled(&mut self, key: u32, bytes: Bytes, ledger: &mut Ledger) -> Pulled {
         self.release(key, bytes.len() as u64, ledger);
-        let (mut unblocked, mut grouped) = (None, None);
+        let (mut unblocked, mut grouped, mut hungry) = (None, None, None);
         if key != CONTROL {
             let lane = &self.lanes[key as usize];
             unblocked = lane.waiters().is_some().then_some(key);
             grouped = (lane.group != NO_GROUP).then_some(key);
+            hungry = (lane.fed == FedBy::Pieces && !lane.closed && self.is_hungry(key)).then_some(key);
             self.reap(key);
         }
         Pulled {
             bytes,
             unblocked,
             grouped,
+            hungry,
         }
     }
 

@@ -70,6 +70,12 @@ impl Queue {
         fits
     }
 
+    /// Queues a run for which [`room`](Self::room) was found.
+    pub(crate) fn push_surely(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) {
+        self.append(key, run.bytes.clone(), run.messages, run.topic, ledger);
+        ledger.stats.delivered += u64::from(run.messages);
+    }
+
     /// Drops an arriving run, and tells it behind what waits.
     pub(crate) fn drop_arriving(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) {
         let (messages, len) = (u64::from(run.messages), run.bytes.len() as u64);

@@ -1,4 +1,5 @@
 //! The only source of chance.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 /// SplitMix64.
 pub(crate) struct Dice(u64);

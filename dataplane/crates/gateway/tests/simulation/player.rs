@@ -1,9 +1,10 @@
 //! One agent: what it knows of its session, and what it checks of what it is told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ringgate_gateway::SessionId;
 use ringgate_gateway::code::Code;
+use ringgate_gateway::outgoing::StateChange;
 
 use crate::support::Said;
 
@@ -39,6 +40,8 @@ pub(crate) struct Player {
     pub(crate) invitations: Vec<u64>,
     pub(crate) introductions: BTreeSet<u64>,
     pub(crate) channels: Vec<String>,
+    pub(crate) asks: BTreeSet<u64>,
+    pub(crate) watches: BTreeMap<u64, Watching>,
     pub(crate) mailbox: Mailbox,
     /// The last sequence heard of each publisher's stream, group messages apart.
     heard: HashMap<(String, u64, bool), u64>,
@@ -83,6 +86,8 @@ impl Player {
             invitations: Vec::new(),
             introductions: BTreeSet::new(),
             channels: Vec::new(),
+            asks: BTreeSet::new(),
+            watches: BTreeMap::new(),
             mailbox: Mailbox::default(),
             heard: HashMap::new(),
             resumed: 0,
@@ -106,6 +111,8 @@ impl Player {
         self.invitations.clear();
         self.introductions.clear();
         self.channels.clear();
+        self.asks.clear();
+        self.watches.clear();
         self.paused = false;
     }
 
@@ -146,6 +153,11 @@ impl Player {
                 ..
             } => {
                 assert!(dropped > 0, "an empty Gap");
+                if let Some(watch) = self.watches.get_mut(&subscription) {
+                    // A snapshot follows.
+                    watch.from = None;
+                    watch.ended = false;
+                }
                 if subscription == MAILBOX {
                     self.mailbox.dropped += dropped;
                 }
@@ -176,6 +188,23 @@ impl Player {
             Said::Rejected { id } => assert!(self.introductions.remove(&id), "introduction {id} ended twice"),
             Said::CancelIntroduction { introduction } => {
                 self.invitations.retain(|&known| known != introduction)
+            }
+            Said::Value { id, .. } | Said::Done { id, .. } if self.asks.remove(&id) => {}
+            Said::Done { id, revision } => {
+                // It may have been unwatched meanwhile.
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    assert!(!std::mem::replace(&mut watch.begun, true) && watch.revision <= revision);
+                }
+            }
+            Said::Value { id, .. } => panic!("{}: nobody asked for {id}", self.name),
+            Said::Event {
+                id, revision, change, ..
+            } => {
+                // One that was unwatched may still have had some on their way.
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    assert!(watch.begun);
+                    watch.heard(revision, change);
+                }
             }
             Said::Ack { .. } | Said::Chunk { .. } | Said::StreamCredit { .. } | Said::Drain => {}
         }
@@ -211,5 +240,40 @@ impl Player {
         self.introductions.remove(&id);
         self.streams.remove(&id);
         self.subscriptions.remove(&id);
+        self.asks.remove(&id);
+        self.watches.remove(&id);
+    }
+}
+
+/// A watch, as the agent follows it.
+#[derive(Debug, Default)]
+pub(crate) struct Watching {
+    pub(crate) space: String,
+    pub(crate) from: Option<u64>,
+    begun: bool,
+    /// The snapshot is whole.
+    ended: bool,
+    pub(crate) revision: u64,
+}
+
+impl Watching {
+    pub(crate) fn new(space: &str, from: Option<u64>) -> Self {
+        Self {
+            space: space.to_owned(),
+            from,
+            ended: from.is_some(),
+            ..Self::default()
+        }
+    }
+
+    fn heard(&mut self, revision: u64, change: StateChange) {
+        if self.ended {
+            assert_eq!(revision, self.revision + 1, "a watch of everything has no gaps");
+            self.revision = revision;
+        } else if change == StateChange::SnapshotEnd {
+            assert!(revision >= self.revision);
+            self.ended = true;
+            self.revision = revision;
+        }
     }
 }

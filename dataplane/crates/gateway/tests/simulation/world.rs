@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use ringgate_gateway::action::{
     Accept, Action, Balance, Chunk, Delivery, DeliveryPolicy, Introduce, Publish, Register, Reject, Request,
-    Response, Status, StreamClose, StreamOpen, Subscribe, Target, To,
+    Response, StateGet, StateWatch, StateWrite, Status, StreamClose, StreamOpen, Subscribe, Target, To,
 };
 use ringgate_gateway::code::Code;
 use ringgate_gateway::{Closing, Flow};
 use ringgate_policy::{Limits, Permission};
 
 use crate::dice::Dice;
-use crate::player::{MAILBOX, News, Player, State};
+use crate::player::{MAILBOX, News, Player, State, Watching};
 use crate::support::Node;
 use crate::whims::Whims;
 
@@ -47,6 +47,9 @@ impl World {
             match_cache_bytes_max: 64 * 1024,
             streams_max: 4,
             requests_in_flight_max: 8,
+            state_pending_max: 4,
+            state_history_max: 30,
+            queue_bytes_default: 2000,
             ..Limits::default()
         };
         let cores = 1 + dice.below(3) as u16;
@@ -284,7 +287,7 @@ impl World {
     }
 
     fn speak(&mut self, index: usize) {
-        match self.dice.below(24) {
+        match self.dice.below(30) {
             0..=9 => self.publish(index),
             10 => self.subscribe(index),
             11 => {
@@ -311,6 +314,7 @@ impl World {
             19..=20 => self.use_stream(index),
             21 => self.introduce(index),
             22 => self.answer_introduction(index),
+            23..=29 => self.use_state(index),
             _ => {
                 let weight = self.dice.below(3) as u32;
                 let draining = self.dice.one_in(6);
@@ -497,6 +501,71 @@ impl World {
         }
     }
 
+    fn use_state(&mut self, index: usize) {
+        let space = self.dice.pick(&["sim/one", "sim/two", "sim/three"]);
+        let key = self.dice.pick(&["a", "b", "c/1", "c/2"]);
+        let id = self.next_id(index);
+        match self.dice.below(12) {
+            0..=5 => {
+                let value = vec![b'v'; self.dice.below(80)];
+                let write = StateWrite {
+                    id,
+                    space,
+                    key,
+                    value: (!self.dice.one_in(4)).then_some(&value[..]),
+                    expect: self.dice.one_in(4).then_some(0),
+                    ttl_ms: self.dice.pick(&[0, 0, 30]),
+                };
+                self.players[index].asks.insert(id);
+                self.say(index, Action::StateWrite(write));
+            }
+            6..=8 => {
+                self.players[index].asks.insert(id);
+                self.say(index, Action::StateGet(StateGet { id, space, key }));
+            }
+            9..=10 if self.players[index].watches.len() < 3 => {
+                let watch = StateWatch {
+                    id,
+                    space,
+                    prefix: "",
+                    from: None,
+                };
+                self.players[index].watches.insert(id, Watching::new(space, None));
+                self.say(index, Action::StateWatch(watch));
+            }
+            _ => {
+                if let Some((id, _)) = self.players[index].watches.pop_first() {
+                    self.say(index, Action::StateUnwatch { id });
+                }
+            }
+        }
+    }
+
+    /// Every watch has come to where its space is.
+    fn check_watches(&self) {
+        for player in self.players.iter().filter(|player| player.is_active()) {
+            assert!(
+                player.asks.is_empty(),
+                "{}: {:?} never answered",
+                player.name,
+                player.asks
+            );
+            for watch in player.watches.values() {
+                let revisions = self
+                    .node
+                    .gateways
+                    .iter()
+                    .filter_map(|it| it.space_revision(&watch.space));
+                let newest = revisions.max().expect("it is watched");
+                assert_eq!(
+                    watch.revision, newest,
+                    "{} is behind in {}",
+                    player.name, watch.space
+                );
+            }
+        }
+    }
+
     fn introduce(&mut self, index: usize) {
         let id = self.next_id(index);
         self.players[index].introductions.insert(id);
@@ -588,6 +657,7 @@ impl World {
             }
         }
         self.check_rights();
+        self.check_watches();
         for index in 0..PLAYERS {
             if self.players[index].is_active() {
                 self.leave(index);

@@ -4,19 +4,22 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ringgate_gateway::action::{
-    Action, Balance, Delivery, DeliveryPolicy, Publish, Register, Request, Response, Subscribe, Target, To,
+    Action, Balance, Delivery, DeliveryPolicy, Publish, Register, Request, Response, StateGet, StateWatch,
+    StateWrite, Subscribe, Target, To,
 };
 use ringgate_gateway::code::Code;
-use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing};
+use ringgate_gateway::outgoing::{Dialect, Encoder, Outgoing, StateChange};
 use ringgate_gateway::{
-    Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, Now, PeerInfo, SecurityEvent,
-    SessionId, Step,
+    Closing, CoreId, CoreMessage, Effect, Flow, Gateway, GatewayConfig, LogPiece, LogReport, Now, PeerInfo,
+    SecurityEvent, SessionId, Step,
 };
 use ringgate_policy::{Identity, Limits};
+use ringgate_state::log::Replay;
 
 /// What an agent was told, owned.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +91,24 @@ pub enum Said {
         dropped_bytes: u64,
         topic: String,
     },
+    Value {
+        id: u64,
+        value: Option<Vec<u8>>,
+        revision: u64,
+        source: String,
+    },
+    Event {
+        id: u64,
+        key: String,
+        value: Vec<u8>,
+        revision: u64,
+        change: StateChange,
+    },
+    /// The Ack of a state change, or of a watch.
+    Done {
+        id: u64,
+        revision: u64,
+    },
     Drain,
     CancelRequest {
         request: u64,
@@ -104,6 +125,33 @@ impl Said {
                 name: r.name.into(),
                 token: r.resume_token.into(),
                 resumed: r.resumed,
+            },
+            Outgoing::Ack { id, revision, .. } if revision > 0 => Self::Done { id, revision },
+            Outgoing::StateValue {
+                id,
+                value,
+                revision,
+                source,
+                ..
+            } => Self::Value {
+                id,
+                value: value.map(Into::into),
+                revision,
+                source: source.into(),
+            },
+            Outgoing::StateEvent {
+                id,
+                key,
+                value,
+                revision,
+                change,
+                ..
+            } => Self::Event {
+                id,
+                key: key.into(),
+                value: value.into(),
+                revision,
+                change,
             },
             Outgoing::Ack { id, receivers, .. } => Self::Ack { id, receivers },
             Outgoing::Error {
@@ -191,6 +239,7 @@ impl Said {
             | Self::Forward { body, .. }
             | Self::Deliver { body, .. }
             | Self::Chunk { body, .. } => body.len(),
+            Self::Event { value, .. } => value.len(),
             _ => 0,
         }
     }
@@ -256,12 +305,27 @@ pub struct Node {
     pub presence: Vec<(String, bool)>,
     /// What became of messages that are followed, by core.
     pub steps: Vec<(usize, Step)>,
+    /// Pieces of each core's log that are not on disk.
+    pub logs: Vec<VecDeque<LogPiece>>,
+    /// What is on each core's disk.
+    pub disks: Vec<Vec<u8>>,
+    /// What an earlier run left, until all cores have written theirs anew.
+    pub inherited: Vec<u8>,
+    rewritten: Vec<bool>,
+    /// Where each disk's last snapshot begins.
+    begins: Vec<usize>,
     book: Rc<RefCell<Vec<Said>>>,
     streams: u64,
 }
 
 impl Node {
     pub fn new(cores: u16, limits: Limits, seed: u64) -> Self {
+        Self::keeping(cores, limits, seed, &[])
+    }
+
+    /// A node whose spaces that match `durable` go to the log.
+    pub fn keeping(cores: u16, limits: Limits, seed: u64, durable: &[&str]) -> Self {
+        let durable: Arc<[Box<str>]> = durable.iter().map(|&pattern| pattern.into()).collect();
         let book = Rc::new(RefCell::new(Vec::new()));
         let gateways = (0..cores)
             .map(|core| {
@@ -271,7 +335,12 @@ impl Node {
                     (u128::from(core) << 64 | u128::from(count)).to_be_bytes()
                 };
                 let config = GatewayConfig::development("node", CoreId(core), cores, seed, Box::new(token));
-                Gateway::new(GatewayConfig { limits, ..config })
+                let durable = durable.clone();
+                Gateway::new(GatewayConfig {
+                    limits,
+                    durable,
+                    ..config
+                })
             })
             .collect();
         Self {
@@ -289,6 +358,11 @@ impl Node {
             events: Vec::new(),
             presence: Vec::new(),
             steps: Vec::new(),
+            logs: (0..cores).map(|_| VecDeque::new()).collect(),
+            disks: vec![Vec::new(); usize::from(cores)],
+            inherited: Vec::new(),
+            rewritten: vec![false; usize::from(cores)],
+            begins: vec![0; usize::from(cores)],
             book,
             streams: 0,
         }
@@ -339,7 +413,68 @@ impl Node {
         }
     }
 
+    /// Writes up to `most` pieces of a core's log to its disk, and tells so.
+    pub fn sync(&mut self, core: usize, most: usize) {
+        let mut last = None;
+        for _ in 0..most {
+            let Some(piece) = self.logs[core].pop_front() else {
+                break;
+            };
+            let disk = &mut self.disks[core];
+            if piece.begins_snapshot {
+                self.begins[core] = disk.len();
+            }
+            disk.extend_from_slice(&piece.records);
+            if piece.ends_snapshot {
+                disk.drain(..std::mem::take(&mut self.begins[core]));
+                self.rewritten[core] = true;
+                if self.rewritten.iter().all(|&all| all) {
+                    self.inherited.clear();
+                }
+            }
+            last = Some((piece.epoch, piece.number));
+        }
+        if let Some((epoch, number)) = last {
+            self.report(core, LogReport::Synced { epoch, number });
+        }
+    }
+
+    /// A core's log fails.
+    pub fn fail(&mut self, core: usize) {
+        if let Some(piece) = self.logs[core].front() {
+            let epoch = piece.epoch;
+            self.logs[core].clear();
+            let reason = "no space left".to_owned();
+            self.report(core, LogReport::Failed { epoch, reason });
+        }
+    }
+
+    fn report(&mut self, core: usize, report: LogReport) {
+        self.gateways[core].logged(report, &self.now, &mut self.encoders[core]);
+        self.collect(core);
+    }
+
+    /// Brings back what the disks of another node have.
+    pub fn restore(&mut self, earlier: &Node) {
+        self.inherited = [&earlier.inherited[..], &earlier.disks.concat()].concat();
+        let mut replay = Replay::default();
+        replay.take(&self.inherited).expect("well formed");
+        for (name, space) in replay.finish() {
+            let owner = self.gateways.iter_mut().find(|gateway| gateway.owns_space(&name));
+            let entries = space.keys.into_values().collect();
+            owner
+                .expect("every space has one")
+                .restore_space(name, space.revision, entries);
+        }
+        for core in 0..self.cores() {
+            self.gateways[core].begin_state(&self.now);
+        }
+    }
+
     fn collect(&mut self, core: usize) {
+        while let Some(piece) = self.gateways[core].take_log() {
+            self.logs[core].push_back(piece);
+        }
         while let Some(effect) = self.gateways[core].next_effect() {
             match effect {
                 Effect::ToCore { core: to, message } => {
@@ -484,6 +619,65 @@ impl Node {
                 body,
             }),
         )
+    }
+
+    pub fn put(
+        &mut self,
+        agent: &Agent,
+        id: u64,
+        space: &str,
+        key: &str,
+        value: &[u8],
+        expect: Option<u64>,
+    ) -> Flow {
+        let write = StateWrite {
+            id,
+            space,
+            key,
+            value: Some(value),
+            expect,
+            ttl_ms: 0,
+        };
+        self.apply(agent.core, agent.session, Action::StateWrite(write))
+    }
+
+    pub fn delete(&mut self, agent: &Agent, id: u64, space: &str, key: &str) -> Flow {
+        let write = StateWrite {
+            id,
+            space,
+            key,
+            value: None,
+            expect: None,
+            ttl_ms: 0,
+        };
+        self.apply(agent.core, agent.session, Action::StateWrite(write))
+    }
+
+    pub fn get(&mut self, agent: &Agent, id: u64, space: &str, key: &str) -> Flow {
+        let get = StateGet { id, space, key };
+        self.apply(agent.core, agent.session, Action::StateGet(get))
+    }
+
+    pub fn watch(&mut self, agent: &Agent, id: u64, space: &str, prefix: &str, from: Option<u64>) -> Flow {
+        let watch = StateWatch {
+            id,
+            space,
+            prefix,
+            from,
+        };
+        self.apply(agent.core, agent.session, Action::StateWatch(watch))
+    }
+
+    /// Everything that comes to an agent until nothing more does.
+    pub fn told_all(&mut self, agent: &Agent) -> Vec<Said> {
+        let mut all = Vec::new();
+        loop {
+            let said = self.told(agent);
+            if said.is_empty() {
+                return all;
+            }
+            all.extend(said);
+        }
     }
 
     pub fn respond(&mut self, agent: &Agent, request: u64, body: &[u8]) -> Flow {

@@ -2,7 +2,7 @@
 
 use ringgate_gateway::action::{
     Accept, Action, Balance, Chunk, Delivery, DeliveryPolicy, Introduce, Publish, Register, Reject, Request,
-    Response, Status, StreamClose, StreamOpen, Subscribe, Target, To,
+    Response, StateGet, StateWatch, StateWrite, Status, StreamClose, StreamOpen, Subscribe, Target, To,
 };
 use ringgate_gateway::code::Code;
 
@@ -73,19 +73,11 @@ fn decode_body(number: u32, body: &[u8]) -> Result<Action<'_>, DecodeError> {
             body,
         }),
         13 => Action::Reject(reject(body)?),
-        14 => Action::State {
-            id: first_number(&schema::STATE_GET, body)?,
-        },
-        15 => Action::State {
-            id: first_number(&schema::STATE_PUT, body)?,
-        },
-        16 => Action::State {
-            id: first_number(&schema::STATE_DELETE, body)?,
-        },
-        17 => Action::State {
-            id: first_number(&schema::STATE_WATCH, body)?,
-        },
-        18 => Action::State {
+        14 => Action::StateGet(state_get(body)?),
+        15 => Action::StateWrite(state_put(body)?),
+        16 => Action::StateWrite(state_delete(body)?),
+        17 => Action::StateWatch(state_watch(body)?),
+        18 => Action::StateUnwatch {
             id: first_number(&schema::STATE_UNWATCH, body)?,
         },
         19 => Action::Status(status(body)?),
@@ -279,6 +271,91 @@ fn reject(body: &[u8]) -> Result<Reject<'_>, DecodeError> {
         code: code_of(code),
         body,
     })
+}
+
+fn state_get(body: &[u8]) -> Result<StateGet<'_>, DecodeError> {
+    let mut get = StateGet {
+        id: 0,
+        space: "",
+        key: "",
+    };
+    let mut fields = Fields::new(&schema::STATE_GET, body);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => get.id = field.varint,
+            2 => get.space = field.text,
+            3 => get.key = field.text,
+            _ => {}
+        }
+    }
+    Ok(get)
+}
+
+fn state_put(body: &[u8]) -> Result<StateWrite<'_>, DecodeError> {
+    let mut write = StateWrite {
+        id: 0,
+        space: "",
+        key: "",
+        // Empty and absent are the same to protobuf.
+        value: Some(b""),
+        expect: None,
+        ttl_ms: 0,
+    };
+    let mut fields = Fields::new(&schema::STATE_PUT, body);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => write.id = field.varint,
+            2 => write.space = field.text,
+            3 => write.key = field.text,
+            4 => write.value = Some(field.bytes),
+            5 => write.expect = Some(field.varint),
+            6 => write.ttl_ms = field.varint,
+            _ => {}
+        }
+    }
+    Ok(write)
+}
+
+fn state_delete(body: &[u8]) -> Result<StateWrite<'_>, DecodeError> {
+    let mut write = StateWrite {
+        id: 0,
+        space: "",
+        key: "",
+        value: None,
+        expect: None,
+        ttl_ms: 0,
+    };
+    let mut fields = Fields::new(&schema::STATE_DELETE, body);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => write.id = field.varint,
+            2 => write.space = field.text,
+            3 => write.key = field.text,
+            4 => write.expect = Some(field.varint),
+            _ => {}
+        }
+    }
+    Ok(write)
+}
+
+fn state_watch(body: &[u8]) -> Result<StateWatch<'_>, DecodeError> {
+    let mut watch = StateWatch {
+        id: 0,
+        space: "",
+        prefix: "",
+        from: None,
+    };
+    let mut fields = Fields::new(&schema::STATE_WATCH, body);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => watch.id = field.varint,
+            2 => watch.space = field.text,
+            3 => watch.prefix = field.text,
+            4 => watch.from = Some(field.varint),
+            _ => {}
+        }
+    }
+    Ok(watch)
 }
 
 /// A code of a later version is passed on as it is; to this gateway it is a plain refusal.

@@ -83,6 +83,8 @@ mod number {
     pub(super) const INTRODUCE: u32 = 11;
     pub(super) const CONNECTED: u32 = 12;
     pub(super) const REJECTED: u32 = 13;
+    pub(super) const STATE_VALUE: u32 = 14;
+    pub(super) const STATE_EVENT: u32 = 15;
     pub(super) const GAP: u32 = 16;
     pub(super) const DRAIN: u32 = 17;
     pub(super) const CANCEL: u32 = 20;
@@ -246,6 +248,51 @@ fn append(runs: &mut Arena, message: &Outgoing<'_>) {
                 Number::<2>(dropped),
                 Number::<3>(dropped_bytes),
                 Text::<4>(topic),
+            ),
+        ),
+        Outgoing::StateValue {
+            id,
+            space,
+            key,
+            value,
+            revision,
+            source,
+        } => write(
+            runs,
+            number::STATE_VALUE,
+            NOTHING,
+            (
+                Number::<1>(id),
+                Text::<2>(space),
+                Text::<3>(key),
+                Raw::<4>(value.unwrap_or_default()),
+                Number::<5>(revision),
+                Number::<6>(value.is_some().into()),
+                Text::<7>(source),
+            ),
+        ),
+        Outgoing::StateEvent {
+            id,
+            space,
+            key,
+            value,
+            revision,
+            change,
+            source,
+            time_unix_nanos,
+        } => write(
+            runs,
+            number::STATE_EVENT,
+            NOTHING,
+            (
+                Number::<1>(id),
+                Text::<2>(space),
+                Text::<3>(key),
+                Raw::<4>(value),
+                Number::<5>(revision),
+                Number::<6>(change as u64),
+                Text::<7>(source),
+                Fixed64::<8>(time_unix_nanos),
             ),
         ),
         Outgoing::Drain {
@@ -425,7 +472,7 @@ macro_rules! fields_of_tuples {
     )+};
 }
 
-fields_of_tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F G) }
+fields_of_tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F G) (A B C D E F G H) }
 
 /// A tag and what follows it, on their way into the buffer.
 struct Scratch {

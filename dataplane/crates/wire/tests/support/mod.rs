@@ -121,11 +121,23 @@ fn assert_same(action: &Action<'_>, said: &Said) {
             let known = proto::Code::try_from(b.code).unwrap_or(proto::Code::Rejected);
             assert_eq!(a.code as i32, known as i32);
         }
-        (Action::State { id }, Said::StateGet(proto::StateGet { id: b, .. }))
-        | (Action::State { id }, Said::StatePut(proto::StatePut { id: b, .. }))
-        | (Action::State { id }, Said::StateDelete(proto::StateDelete { id: b, .. }))
-        | (Action::State { id }, Said::StateWatch(proto::StateWatch { id: b, .. }))
-        | (Action::State { id }, Said::StateUnwatch(proto::StateUnwatch { id: b })) => assert_eq!(id, b),
+        (Action::StateGet(a), Said::StateGet(b)) => {
+            assert_eq!((a.id, a.space, a.key), (b.id, &*b.space, &*b.key));
+        }
+        (Action::StateWrite(a), Said::StatePut(b)) => {
+            assert_eq!((a.id, a.space, a.key), (b.id, &*b.space, &*b.key));
+            let wanted = (Some(&*b.value), b.expect_revision, b.ttl_ms);
+            assert_eq!((a.value, a.expect, a.ttl_ms), wanted);
+        }
+        (Action::StateWrite(a), Said::StateDelete(b)) => {
+            assert_eq!((a.id, a.space, a.key), (b.id, &*b.space, &*b.key));
+            assert_eq!((a.value, a.expect), (None, b.expect_revision));
+        }
+        (Action::StateWatch(a), Said::StateWatch(b)) => {
+            assert_eq!((a.id, a.space, a.prefix), (b.id, &*b.space, &*b.prefix));
+            assert_eq!(a.from, b.from_revision);
+        }
+        (Action::StateUnwatch { id }, Said::StateUnwatch(b)) => assert_eq!(*id, b.id),
         (Action::Status(a), Said::Status(b)) => {
             assert_eq!(
                 (a.outstanding, a.weight, a.draining),
