@@ -15,8 +15,8 @@ use crate::introduce::Introduced;
 use crate::serve::Forwarded;
 use crate::stream::Opened;
 use crate::{
-    Builder, Error, IncomingStreams, Introduce, Introductions, OpenStream, Publication, Request, Subscribe,
-    Target,
+    Builder, ConversationContext, Error, IncomingStreams, Introduce, Introductions, OpenStream, Publication,
+    Request, Space, Subscribe, Target,
 };
 
 /// Whether the session stands.
@@ -193,6 +193,23 @@ impl Agent {
         Introductions {
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// A state space: memory that agents share, by name.
+    pub fn space(&self, name: impl Into<String>) -> Space {
+        Space {
+            agent: self.clone(),
+            name: name.into(),
+        }
+    }
+
+    /// Joins a conversation that agents share, kept in the state space `space`. Returns when all that was said is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gateway`] (not allowed to read or write the space), [`Error::ConnectionLost`] or [`Error::Closed`].
+    pub async fn join_context(&self, space: impl Into<String>) -> Result<ConversationContext, Error> {
+        ConversationContext::join(self, space.into()).await
     }
 
     /// Reports the agent's load: requests it works on, and its relative share of new work (0: none). `draining` says that it is

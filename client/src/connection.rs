@@ -25,8 +25,10 @@ use tokio::sync::oneshot;
 
 pub(crate) use driver::Driver;
 
+use crate::state::Answered;
 use crate::stream::StreamState;
 use crate::subscription::SubscriptionState;
+use crate::watch::WatchState;
 use crate::{Error, Reply};
 
 /// Where the answer to a command goes.
@@ -66,6 +68,16 @@ pub(crate) enum Command {
         request: proto::Request,
         done: Done<Reply>,
     },
+    AskState {
+        id: u64,
+        body: Body,
+        done: Done<Answered>,
+    },
+    /// Begins a watch, or goes on with one that was stopped.
+    Watch {
+        state: Arc<WatchState>,
+        done: Option<Done<()>>,
+    },
     OpenStream {
         open: proto::StreamOpen,
         done: oneshot::Sender<Arc<StreamState>>,
@@ -87,6 +99,7 @@ pub(crate) enum Command {
 pub(crate) enum Control {
     SayInSession(Handed),
     Unsubscribe(u64),
+    Unwatch(u64),
     CancelRequest(u64),
     CancelIntroduction(u64),
     Close(oneshot::Sender<()>),

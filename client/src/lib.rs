@@ -39,6 +39,7 @@ mod agent;
 mod backoff;
 mod config;
 mod connection;
+mod context;
 mod credential;
 mod error;
 mod inbox;
@@ -47,12 +48,15 @@ mod pattern;
 mod publish;
 mod request;
 mod serve;
+mod state;
 mod stream;
 mod subscription;
 mod target;
+mod watch;
 
 pub use agent::{Agent, ConnectionState};
 pub use config::{Builder, Limits, Tls};
+pub use context::{ConversationContext, Participant, Turn};
 pub use credential::{Credential, CredentialError, Enrollment, Held, Trust};
 pub use error::Error;
 pub use introduce::{Channel, Introduce, Introduction, Introductions};
@@ -63,9 +67,11 @@ pub use ringgate_identity::tls::Expected;
 pub use ringgate_identity::{Fingerprint, NodeId};
 pub use ringgate_proto::agp::v1::Code;
 pub use serve::{IncomingRequest, Requests, Response};
+pub use state::{Entry, Put, Space};
 pub use stream::{AgentStream, IncomingStream, IncomingStreams, OpenStream, StreamReceiver, StreamSender};
 pub use subscription::{DeliveryPolicy, Event, Gap, Notification, Subscribe, Subscription};
 pub use target::{Balance, Target};
+pub use watch::{Change, Watch, WatchSpace};
 
 /// Names and values that travel beside a payload.
 pub type Headers = std::collections::BTreeMap<String, String>;

@@ -8,6 +8,7 @@
 //!   names      the dialects that route by hashed name: SLIM v3, AGP 2025
 //!   mesh       core to core                                        tls       sessions over byte buffers
 //!   rules      who is trusted, who may do what                     control   the link to the control process
+//!   log        durable state spaces, in files
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod agents;
 pub use ringgate_config as config;
 pub mod control;
 pub mod front;
+pub mod log;
 pub mod mesh;
 pub mod names;
 pub mod observe;

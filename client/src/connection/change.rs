@@ -117,6 +117,7 @@ impl Tables {
         self.publishes.is_empty()
             && self.unsubscribes.is_empty()
             && self.requests.is_empty()
+            && self.asks.is_empty()
             && self.introductions.is_empty()
             && self.accepts.is_empty()
             && self.streams.is_empty()

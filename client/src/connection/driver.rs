@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dial::{Connection, dial};
 use super::succession::Succession;
-use super::tables::{Accepting, Tables, answer};
+use super::tables::{Accepting, Tables, Watching, answer};
 use super::{Command, Control, Epoch, Handed};
 use crate::agent::Inboxes;
 use crate::backoff::Backoff;
@@ -293,6 +293,13 @@ impl Driver {
                     .push_back(message(Said::Subscribe(route.state.subscribe.clone())));
             }
         }
+        for watching in self.tables.watches.values() {
+            // Watches end with their stream.
+            if watching.state.moves() {
+                self.pending
+                    .push_back(message(Said::StateWatch(watching.state.watch())));
+            }
+        }
         self.state.send_replace(ConnectionState::Connected);
         tracing::info!(
             resumed = registered.resumed,
@@ -309,6 +316,13 @@ impl Driver {
             let error = reason.clone().unwrap_or(Error::Closed);
             route.state.end(reason.clone().map_or(Ok(()), Err));
             if let Some(done) = route.done {
+                answer(done, Err(error));
+            }
+        }
+        for (_, watching) in self.tables.watches.drain() {
+            let error = reason.clone().unwrap_or(Error::Closed);
+            watching.state.end(reason.clone().map_or(Ok(()), Err));
+            if let Some(done) = watching.done {
                 answer(done, Err(error));
             }
         }
@@ -359,6 +373,14 @@ impl Driver {
                     self.say(Said::Request(request));
                 }
             }
+            Command::AskState { id, body, done } => {
+                self.tables.asks.insert(id, done);
+                self.say(body);
+            }
+            Command::Watch { state, done } => {
+                self.say(Said::StateWatch(state.watch()));
+                self.tables.watches.insert(state.id, Watching { state, done });
+            }
             Command::OpenStream { open, done } => {
                 let stream = Arc::new(StreamState::new(open.stream, self.epoch, 0));
                 if done.send(Arc::clone(&stream)).is_ok() {
@@ -396,6 +418,11 @@ impl Driver {
         match control {
             Control::SayInSession(handed) => self.say_in_session(handed),
             Control::Unsubscribe(id) => self.unsubscribe(id, None),
+            Control::Unwatch(id) => {
+                if self.tables.watches.remove(&id).is_some() {
+                    self.say(Said::StateUnwatch(proto::StateUnwatch { id }));
+                }
+            }
             Control::CancelRequest(id) => {
                 if self.tables.requests.remove(&id).is_some() {
                     self.say_cancel(proto::cancel::What::Request(id));
@@ -432,6 +459,7 @@ impl Driver {
         let Some(body) = message.body else { return };
         match body {
             Heard::Ack(ack) => self.tables.on_ack(ack),
+            Heard::Error(error) if self.restarts(&error) => {}
             Heard::Error(error) => {
                 if let Some(error) = self.tables.on_error(error) {
                     tracing::warn!(%error, "the gateway reports an error");
@@ -457,14 +485,42 @@ impl Driver {
             Heard::Connected(connected) => self.tables.on_connected(connected),
             Heard::Rejected(reject) => self.tables.on_rejected(reject),
             Heard::Gap(gap) => {
-                if let Some(route) = self.tables.routes.get_mut(gap.subscription) {
+                if let Some(watching) = self.tables.watches.get(&gap.subscription) {
+                    watching.state.restart();
+                } else if let Some(route) = self.tables.routes.get_mut(gap.subscription) {
                     route.state.gap(Gap::new(gap));
                 }
             }
             Heard::Drain(drain) => self.on_drain(&drain),
             Heard::Cancel(cancel) => self.tables.on_cancel(cancel),
-            // State spaces are not part of this version; a second Registered says nothing new.
-            Heard::Registered(_) | Heard::StateValue(_) | Heard::StateEvent(_) => {}
+            Heard::StateValue(value) => self.tables.on_value(value),
+            Heard::StateEvent(event) => self.on_event(event),
+            // A second one says nothing new.
+            Heard::Registered(_) => {}
+        }
+    }
+
+    /// Where a watch was to go on, the changes are gone: it begins anew.
+    fn restarts(&mut self, error: &proto::Error) -> bool {
+        let Some(watching) = self.tables.watches.get(&error.id) else {
+            return false;
+        };
+        // Who began it with a revision is told that it is gone.
+        if error.code() != Code::Compacted || watching.done.is_some() {
+            return false;
+        }
+        watching.state.restart();
+        let watch = watching.state.watch();
+        self.say(Said::StateWatch(watch));
+        true
+    }
+
+    fn on_event(&mut self, event: proto::StateEvent) {
+        let id = event.id;
+        if let Some(watching) = self.tables.watches.get(&id)
+            && !watching.state.push(event)
+        {
+            self.say(Said::StateUnwatch(proto::StateUnwatch { id }));
         }
     }
 

@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use crate::connection::Done;
 use crate::connection::routes::Routes;
+use crate::state::Answered;
 use crate::stream::StreamState;
+use crate::watch::WatchState;
 use crate::{Code, Error, Reply};
 
 /// Everything that waits for the gateway, by the id it will answer on.
@@ -18,12 +20,23 @@ pub(crate) struct Tables {
     pub(crate) publishes: HashMap<u64, Done<u32>>,
     pub(crate) unsubscribes: HashMap<u64, Done<()>>,
     pub(crate) requests: HashMap<u64, Done<Reply>>,
+    /// Questions to state spaces, and changes of them.
+    pub(crate) asks: HashMap<u64, Done<Answered>>,
+    pub(crate) watches: HashMap<u64, Watching>,
     pub(crate) introductions: HashMap<u64, Done<proto::Connected>>,
     /// By the gateway's number of the introduction, in the order of acceptance.
     pub(crate) accepts: Vec<Accepting>,
     pub(crate) streams: HashMap<u64, Arc<StreamState>>,
     /// Requests of other agents that are unanswered, by the gateway's number; turned true when they are cancelled.
     pub(crate) incoming: HashMap<u64, watch::Sender<bool>>,
+}
+
+/// A watch as the driver knows it.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) state: Arc<WatchState>,
+    /// Who waits for its begin.
+    pub(crate) done: Option<Done<()>>,
 }
 
 /// An introduction that this agent has agreed to.
@@ -38,6 +51,16 @@ impl Tables {
     pub(crate) fn on_ack(&mut self, ack: proto::Ack) {
         if let Some(done) = self.publishes.remove(&ack.id) {
             answer(done, Ok(ack.receivers));
+        } else if let Some(done) = self.asks.remove(&ack.id) {
+            let revision = ack.revision;
+            answer(done, Ok(Answered::Done { revision }));
+        } else if let Some(watching) = self.watches.get_mut(&ack.id) {
+            watching.state.acknowledged();
+            watching
+                .done
+                .take()
+                .into_iter()
+                .for_each(|done| answer(done, Ok(())));
         } else if let Some(done) = self.unsubscribes.remove(&ack.id) {
             answer(done, Ok(()));
         } else if let Some(done) = self.routes.get_mut(ack.id).and_then(|route| route.done.take()) {
@@ -52,6 +75,14 @@ impl Tables {
         let error = Error::gateway(error);
         if let Some(done) = self.requests.remove(&id) {
             answer(done, Err(error));
+        } else if let Some(done) = self.asks.remove(&id) {
+            answer(done, Err(error));
+        } else if let Some(watching) = self.watches.remove(&id) {
+            watching.state.end(Err(error.clone()));
+            watching
+                .done
+                .into_iter()
+                .for_each(|done| answer(done, Err(error.clone())));
         } else if let Some(done) = self.publishes.remove(&id) {
             answer(done, Err(error));
         } else if let Some(done) = self.introductions.remove(&id) {
@@ -106,6 +137,12 @@ impl Tables {
                 }),
             },
         );
+    }
+
+    pub(crate) fn on_value(&mut self, value: proto::StateValue) {
+        if let Some(done) = self.asks.remove(&value.id) {
+            answer(done, Ok(Answered::Value(value)));
+        }
     }
 
     pub(crate) fn on_connected(&mut self, connected: proto::Connected) {
@@ -190,6 +227,7 @@ impl Tables {
         self.introductions
             .drain()
             .for_each(|(_, done)| answer(done, Err(lost())));
+        self.asks.drain().for_each(|(_, done)| answer(done, Err(lost())));
         self.accepts
             .drain(..)
             .for_each(|accept| answer(accept.done, Err(lost())));

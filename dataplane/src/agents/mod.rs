@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ringgate_config::ObserveConfig;
@@ -23,7 +23,9 @@ use ringgate_identity::ReplayCache;
 use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
 use serde_json::{Value, json};
 
+use crate::log::LogPort;
 use crate::observe::{FlowSource, Hops, Inspection, Kind, Observation, Order, Reporter, Row, Subject};
+use crate::observe::{Observation, Order, Reporter};
 use crate::rules::{Enforcer, Rules};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 use tracer::{Tracer, Travel};
@@ -46,6 +48,8 @@ pub struct Agents {
     resumed: VecDeque<SessionId>,
     ended: VecDeque<SessionId>,
     now: GatewayNow,
+    log: Option<LogPort>,
+    core: usize,
     rules: Arc<Rules>,
     /// Proofs of bearer tokens that this core has seen.
     replays: Rc<RefCell<ReplayCache>>,
@@ -84,6 +88,10 @@ pub struct AgentsConfig {
     pub observe: ObserveConfig,
     /// Who is told of it.
     pub flows: FlowSource,
+    /// Patterns of state spaces that go to the log.
+    pub durable: Arc<[Box<str>]>,
+    /// The log; there must be one where there are such patterns.
+    pub log: Option<LogPort>,
 }
 
 /// A session with a stream.
@@ -106,18 +114,31 @@ impl Agents {
             reporter,
             observe,
             flows,
+            durable,
+            log,
         } = config;
         let tracer = Tracer::new(&observe, &flows, core, seed);
         let replays = Rc::new(RefCell::new(ReplayCache::default()));
-        let gateway = Gateway::new(GatewayConfig {
+        let mut gateway = Gateway::new(GatewayConfig {
             node,
             core: CoreId(core as u16),
             cores: cores as u16,
             limits: rules.limits,
             seed,
             token: Box::new(random),
+            durable,
             authority: Box::new(Enforcer::new(rules.clone(), replays.clone())),
         });
+        let now = GatewayNow {
+            mono: Instant::now(),
+            unix_nanos: unix_nanos(),
+        };
+        if let Some(log) = &log {
+            for (name, space) in log.take(|name| gateway.owns_space(name)) {
+                gateway.restore_space(name, space.revision, space.keys.into_values().collect());
+            }
+            gateway.begin_state(&now);
+        }
         Agents {
             gateway,
             encoder: AgpEncoder::new(ArenaConfig::default()),
@@ -125,10 +146,9 @@ impl Agents {
             outbound: VecDeque::new(),
             resumed: VecDeque::new(),
             ended: VecDeque::new(),
-            now: GatewayNow {
-                mono: Instant::now(),
-                unix_nanos: 0,
-            },
+            now,
+            log,
+            core,
             rules,
             replays,
             reporter: reporter.of_core(core),
@@ -329,6 +349,11 @@ impl Service for Agents {
         let now = self.at(now);
         self.gateway.turn_end(&now, &mut self.encoder);
         self.effects();
+        if let Some(log) = &self.log {
+            while let Some(piece) = self.gateway.take_log() {
+                log.send(self.core, piece);
+            }
+        }
     }
 
     fn next_ready(&mut self) -> Option<CallId> {
@@ -451,6 +476,10 @@ impl Service for Agents {
                 let _ = done.try_send(());
             }
             Order::Watch(watch) => self.tracer.set_watch(&watch),
+            Order::Logged(report) => {
+                self.gateway.logged(report, &now, &mut self.encoder);
+                self.effects();
+            }
             Order::Presence => {
                 let all = self.gateway.own_agents().collect();
                 self.reporter.presence(Observation::All(all));
@@ -475,6 +504,14 @@ impl Service for Agents {
             ("agents", stats.agents),
             ("patterns", stats.patterns),
             ("names", stats.names),
+            ("watches", stats.watches),
+            ("state_spaces", stats.state_spaces),
+            ("state_keys", stats.state_keys),
+            ("state_bytes", stats.state_bytes),
+            ("state_unsynced_bytes", stats.state_unsynced_bytes),
+            ("state_changes", stats.state_changes),
+            ("state_gets", stats.state_gets),
+            ("state_catchups", stats.state_catchups),
             ("publishes_held", stats.publishes_held),
             ("queued_bytes", stats.queued_bytes),
             ("published", stats.published),
@@ -571,6 +608,13 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
         .fill(&mut bytes)
         .expect("the system's random source works; without it no secret is one");
     bytes
+}
+
+/// Nanoseconds since 1970.
+fn unix_nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64)
 }
 
 /// How a gRPC client sees the end of a session.

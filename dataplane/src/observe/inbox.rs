@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
+use ringgate_gateway::LogReport;
+
 use super::flow::Watch;
 use super::inspection::{Inspection, Row};
 use super::report::CoreReport;
@@ -38,6 +40,8 @@ pub enum Order {
     Presence,
     /// Taps have come or gone.
     Watch(Arc<Watch>),
+    /// What became of pieces of the core's log.
+    Logged(LogReport),
 }
 
 /// A core's end.

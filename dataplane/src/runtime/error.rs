@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::front::FrontError;
+use crate::log::LogError;
 use crate::observe::HttpError;
 use crate::rules::LocalError;
 use crate::tls;
@@ -67,6 +68,9 @@ pub enum StartError {
     /// A dialect cannot be set up.
     #[error(transparent)]
     Front(#[from] FrontError),
+    /// The log of durable spaces cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A ring failed.
     #[error(transparent)]
     Ring(#[from] ringgate_uring::Error),

@@ -10,11 +10,12 @@ use rustls::server::ResolvesServerCert;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Node, StartError, clients_by_the_web};
+use super::{Node, StartError, clients_by_the_web, cores};
 use crate::agents::{AgentsConfig, random};
 use crate::config::{Config, Profile, Sources};
 use crate::control::{Link, LinkSender};
 use crate::front::{Front, FrontConfig};
+use crate::log::Log;
 use crate::observe::{
     Command, Exporter, FlowInput, Flows, Observation, Observed, Observer, Order, Reporter, SecurityCounts,
     Seen, flows, observations, serve,
@@ -53,7 +54,19 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         link,
     } = Setup::new(sources, &reporter)?;
     let (flow_source, flow_input) = flows();
+    let opened = match config.state.durable.is_empty() {
+        true => None,
+        false => Some(Log::open(&config.state, cores::choose(&config.cores)?.len())?),
+    };
+    let (log, port) = opened.unzip();
     let agents = AgentsConfig {
+        durable: config
+            .state
+            .durable
+            .iter()
+            .map(|pattern| pattern.as_str().into())
+            .collect(),
+        log: port,
         node: config.node.clone(),
         seed: u64::from_le_bytes(random()),
         rules,
@@ -65,6 +78,7 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
     let node = Node::start_with(&config, tls, front.services(), move |core, cores| {
         Front::new(front.clone(), core, cores)
     })?;
+    let log = log.map(|log| log.run(node.commands())).transpose()?;
     let service = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,7 +94,12 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         counts: reporter.counts().clone(),
         link,
     };
-    service.block_on(attendant.attend(node, observations, flow_input))
+    service.block_on(attendant.attend(node, observations, flow_input))?;
+    // The cores have ended: what they sent is written.
+    match log.map(|log| log.join()) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(StartError::Ended(error.to_string())),
+    }
 }
 
 impl Setup {

@@ -20,6 +20,9 @@ mod says {
     pub(super) const PUBLISH: u32 = 4;
     pub(super) const REQUEST: u32 = 5;
     pub(super) const RESPONSE: u32 = 6;
+    pub(super) const STATE_PUT: u32 = 15;
+    pub(super) const STATE_WATCH: u32 = 17;
+    pub(super) const STATE_UNWATCH: u32 = 18;
 }
 
 /// Fields of `GatewayMessage`.
@@ -30,8 +33,12 @@ mod hears {
     pub(super) const NOTIFY: u32 = 4;
     pub(super) const FORWARD: u32 = 5;
     pub(super) const DELIVER: u32 = 6;
+    pub(super) const STATE_EVENT: u32 = 15;
     pub(super) const GAP: u32 = 16;
 }
+
+/// The one key that is put.
+const KEY: &str = "key";
 
 #[derive(Debug)]
 pub(super) struct Agp {
@@ -39,15 +46,21 @@ pub(super) struct Agp {
     call: Call,
     splitter: Splitter,
     publish: Template,
+    /// State spaces in place of topics.
+    state: bool,
 }
 
 impl Agp {
-    pub(super) fn new(plan: &Plan) -> Agp {
+    pub(super) fn new(plan: &Plan, state: bool) -> Agp {
         Agp {
             plan: plan.clone(),
             call: Call::new(),
             splitter: Splitter::default(),
-            publish: publish(plan.payload_bytes),
+            publish: match state {
+                true => put(plan.payload_bytes),
+                false => publish(plan.payload_bytes),
+            },
+            state,
         }
     }
 
@@ -109,6 +122,28 @@ fn publish(payload_bytes: usize) -> Template {
     Template::new(message, payload_at, Some(topic_at))
 }
 
+/// A put of the one key, without an Ack.
+fn put(payload_bytes: usize) -> Template {
+    let body = put_body(0, 0, &payload(payload_bytes));
+    let mut message = Vec::new();
+    put_message(says::STATE_PUT, &body, &mut message);
+    let body_at = message.len() - body.len();
+    let space_at = body_at + 2 + TOPIC_PREFIX.len();
+    let payload_at = message.len() - payload_bytes;
+    Template::new(message, payload_at, Some(space_at))
+}
+
+fn put_body(id: u64, space: u32, value: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_bytes(2, topic_name(space).as_bytes(), &mut body);
+    if id > 0 {
+        put_number(1, id, &mut body);
+    }
+    put_bytes(3, KEY.as_bytes(), &mut body);
+    put_bytes(4, value, &mut body);
+    body
+}
+
 /// Appends a gRPC message with one field, whose value is `body`.
 fn put_message(kind: u32, body: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
@@ -134,8 +169,9 @@ impl Wire for Agp {
         inbox: &mut Vec<Incoming>,
     ) -> Result<(), WireError> {
         let splitter = &mut self.splitter;
+        let puts = self.state && self.plan.role == Role::Requester;
         self.call.receive(bytes, out, |data| {
-            splitter.feed(data, |bytes| message(bytes, inbox))
+            splitter.feed(data, |bytes| message(bytes, puts, inbox))
         })?;
         if self.call.take_over() {
             inbox.push(Incoming::Ended);
@@ -147,14 +183,26 @@ impl Wire for Agp {
         let mut body = Vec::new();
         put_number(1, u64::from(topic) + 1, &mut body);
         put_bytes(2, topic_name(topic).as_bytes(), &mut body);
-        self.say(says::SUBSCRIBE, &body);
+        self.say(
+            if self.state {
+                says::STATE_WATCH
+            } else {
+                says::SUBSCRIBE
+            },
+            &body,
+        );
         self.call.flush(out);
     }
 
     fn unsubscribe(&mut self, topic: u32, out: &mut Vec<u8>) {
         let mut body = Vec::new();
         put_number(1, u64::from(topic) + 1, &mut body);
-        self.say(says::UNSUBSCRIBE, &body);
+        let kind = if self.state {
+            says::STATE_UNWATCH
+        } else {
+            says::UNSUBSCRIBE
+        };
+        self.say(kind, &body);
         self.call.flush(out);
     }
 
@@ -163,6 +211,10 @@ impl Wire for Agp {
     }
 
     fn request(&mut self, responder: usize, sequence: u64, _: &mut Vec<u8>) {
+        if self.state {
+            let value = payload_with(sequence, self.plan.payload_bytes);
+            return self.say(says::STATE_PUT, &put_body(sequence + 1, 0, &value));
+        }
         let mut target = Vec::new();
         put_bytes(
             1,
@@ -200,9 +252,9 @@ fn payload_with(sequence: u64, bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// Reads a message from its prefix on. Its length, when enough of it is there.
+/// Reads a message from its prefix on. Its length, when enough of it is there. `puts`: Acks are of puts.
 #[inline]
-fn message(bytes: &[u8], inbox: &mut Vec<Incoming>) -> Result<Option<usize>, WireError> {
+fn message(bytes: &[u8], puts: bool, inbox: &mut Vec<Incoming>) -> Result<Option<usize>, WireError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
@@ -223,14 +275,14 @@ fn message(bytes: &[u8], inbox: &mut Vec<Incoming>) -> Result<Option<usize>, Wir
     if matches!(kind, hears::FORWARD | hears::DELIVER | hears::ERROR) && rest.len() < len {
         return Ok(None);
     }
-    if let Some(incoming) = read(kind, body)? {
+    if let Some(incoming) = read(kind, body, puts)? {
         inbox.push(incoming);
     }
     Ok(Some(PREFIX_BYTES + len))
 }
 
 #[inline]
-fn read(kind: u32, body: &[u8]) -> Result<Option<Incoming>, WireError> {
+fn read(kind: u32, body: &[u8], puts: bool) -> Result<Option<Incoming>, WireError> {
     Ok(Some(match kind {
         hears::NOTIFY => Incoming::Message(Some(sequence(2, body)?)),
         hears::DELIVER => match number(2, body)? {
@@ -242,7 +294,13 @@ fn read(kind: u32, body: &[u8]) -> Result<Option<Incoming>, WireError> {
             sequence: sequence(3, body)?,
         },
         hears::REGISTERED => Incoming::Ready,
+        hears::ACK if puts => Incoming::Response(number(1, body)?.wrapping_sub(1)),
         hears::ACK => Incoming::Subscribed,
+        // The end of a snapshot, and what was put before this run, have no sequence number of it.
+        hears::STATE_EVENT => match Fields(body).find(4)?.and_then(sequence_of) {
+            Some(sequence) => Incoming::Message(Some(sequence)),
+            None => return Ok(None),
+        },
         hears::GAP => Incoming::Dropped(number(2, body)?),
         hears::ERROR => return Err(refusal(body)?),
         _ => return Ok(None),
@@ -331,10 +389,10 @@ mod tests {
             let mut splitter = Splitter::default();
             let mut inbox = Vec::new();
             splitter
-                .feed(&stream[..split], |bytes| message(bytes, &mut inbox))
+                .feed(&stream[..split], |bytes| message(bytes, false, &mut inbox))
                 .unwrap();
             splitter
-                .feed(&stream[split..], |bytes| message(bytes, &mut inbox))
+                .feed(&stream[split..], |bytes| message(bytes, false, &mut inbox))
                 .unwrap();
             assert_eq!(inbox, expected, "split at {split}");
         }
@@ -371,10 +429,10 @@ mod tests {
         let mut inbox = Vec::new();
         let mut splitter = Splitter::default();
         splitter
-            .feed(&stream[..200], |bytes| message(bytes, &mut inbox))
+            .feed(&stream[..200], |bytes| message(bytes, false, &mut inbox))
             .unwrap();
         splitter
-            .feed(&stream[200..], |bytes| message(bytes, &mut inbox))
+            .feed(&stream[200..], |bytes| message(bytes, false, &mut inbox))
             .unwrap();
         assert_eq!(
             inbox,
@@ -389,7 +447,7 @@ mod tests {
     fn a_refusal_says_why() {
         let mut stream = Vec::new();
         put_message(hears::ERROR, b"\x08\x01\x10\x08\x1a\x06in use", &mut stream);
-        let refused = message(&stream, &mut Vec::new());
+        let refused = message(&stream, false, &mut Vec::new());
         assert_eq!(refused, Err(WireError::Refused("code 8: in use".into())));
     }
 }

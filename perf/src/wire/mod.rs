@@ -20,6 +20,8 @@ pub enum Protocol {
     Relay,
     /// The gateway's native protocol: gRPC over HTTP/2 in plaintext.
     Agp,
+    /// Its state spaces: to publish is to put, to subscribe to watch, and a request is a put that asks for its Ack.
+    AgpState,
     /// SLIM v3, with codes that authenticate headers, as its clients do by default.
     Slim,
     /// The same without them.
@@ -38,6 +40,7 @@ impl Protocol {
         match self {
             Protocol::Relay => "relay",
             Protocol::Agp => "agp",
+            Protocol::AgpState => "agp-state",
             Protocol::Slim => "slim",
             Protocol::SlimNoMac => "slim-no-mac",
             Protocol::Agp2025 => "agp2025",
@@ -60,7 +63,8 @@ impl Protocol {
     pub fn wire(self, plan: &Plan) -> Box<dyn Wire> {
         match self {
             Protocol::Relay => Box::new(relay::Relay::new(plan)),
-            Protocol::Agp => Box::new(agp::Agp::new(plan)),
+            Protocol::Agp => Box::new(agp::Agp::new(plan, false)),
+            Protocol::AgpState => Box::new(agp::Agp::new(plan, true)),
             Protocol::Slim => Box::new(slim::Slim::new(plan, true)),
             Protocol::SlimNoMac => Box::new(slim::Slim::new(plan, false)),
             Protocol::Agp2025 => Box::new(agp2025::Agp2025::new(plan)),

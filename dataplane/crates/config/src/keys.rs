@@ -293,6 +293,33 @@ const KEYS: &[Key] = &[
         "Roles for those policies (TOML): names, each with a list of roles, as in \"acme/sales\" = [\"seller\"].",
         access_grants
     ),
+    texts!(
+        "state.durable",
+        "Patterns of the state spaces that outlive the node, as in [\"memory/**\"]: their changes are acknowledged once they are on disk. \
+         Empty: none.",
+        state.durable
+    ),
+    Key {
+        name: "state.directory",
+        doc: "Folder (mode 0700) of their log.",
+        reload: false,
+        get: |config| Value::Text(config.state.directory.display().to_string()),
+        set: |config, value| match value.text()? {
+            "" => Err("a folder is needed".to_owned()),
+            path => {
+                config.state.directory = PathBuf::from(path);
+                Ok(())
+            }
+        },
+    },
+    number!(
+        "state.segment_bytes",
+        "Bytes of one file of the log, which is made as large at once: so a full disk is found before anything is half written. One for \
+         each core at least.",
+        1 << 20,
+        1 << 40,
+        state.segment_bytes as u64
+    ),
     Key {
         name: "cores.list",
         doc: "CPUs that serve agents, as the kernel numbers them, or \"auto\": all that this process may use.",

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringgate_policy::Limits;
+use ringgate_policy::{Limits, Pattern};
 use ringgate_uring::RingConfig;
 
 pub use dialects::{Allowed, DialectConfig, GateConfig, HeaderMac, SlimConfig};
@@ -59,6 +59,17 @@ pub struct ControlConfig {
     pub join_token: Option<PathBuf>,
     /// Folder of key, certificate and last state.
     pub state_dir: PathBuf,
+}
+
+/// Durable state spaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateConfig {
+    /// Patterns of their names.
+    pub durable: Vec<String>,
+    /// Folder of their log.
+    pub directory: PathBuf,
+    /// Bytes of one of the log's files.
+    pub segment_bytes: u64,
 }
 
 /// All settings of a node.
@@ -108,6 +119,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is looked at beside counting.
     pub observe: ObserveConfig,
+    /// Durable state spaces.
+    pub state: StateConfig,
     /// Clients of SLIM v3.
     pub slim: SlimConfig,
     /// Clients of AGP's bindings of 2025.
@@ -149,6 +162,11 @@ impl Default for Config {
             drain: Duration::from_secs(5),
             limits: Limits::default(),
             observe: ObserveConfig::default(),
+            state: StateConfig {
+                durable: Vec::new(),
+                directory: PathBuf::from(".ringgate/spaces"),
+                segment_bytes: 64 * 1024 * 1024,
+            },
             slim: SlimConfig::default(),
             agp2025: DialectConfig::default(),
             http2: ringgate_http2::Config::default(),
@@ -180,6 +198,11 @@ impl Config {
         }
         if self.tls_client_required && self.tls_client_ca.is_none() {
             return contradiction("`tls.client_required` needs `tls.client_ca`".into());
+        }
+        for pattern in &self.state.durable {
+            Pattern::new(pattern)
+                .map(drop)
+                .or_else(|error| contradiction(format!("`state.durable`: {pattern:?}: {error}")))?;
         }
         self.check_control()?;
         if !self.observe.otlp_endpoint.is_empty() && !self.observe.otlp_endpoint.starts_with("http://") {

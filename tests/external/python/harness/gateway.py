@@ -21,6 +21,7 @@ RESIDUE = (
     "streams",
     "introductions",
     "channels",
+    "watches",
     "queued_bytes",
 )
 

@@ -80,6 +80,8 @@ pub(crate) struct Journal {
     unsynced: VecDeque<(u64, Changed)>,
     held: VecDeque<(u64, Output)>,
     snapshot: Option<Snapshot>,
+    /// The last snapshot is not all on disk.
+    unsafe_snapshot: bool,
     /// A snapshot is wanted as soon as it can be.
     wants_snapshot: bool,
     /// Bytes since the last snapshot began.
@@ -92,6 +94,7 @@ struct Flying {
     number: u64,
     position: u64,
     bytes: u64,
+    ends_snapshot: bool,
 }
 
 /// A snapshot that is being written.
@@ -118,6 +121,7 @@ impl Journal {
             unsynced: VecDeque::new(),
             held: VecDeque::new(),
             snapshot: None,
+            unsafe_snapshot: false,
             // What an earlier run left is written anew, so that its log can go.
             wants_snapshot: on,
             log_bytes: 0,
@@ -187,6 +191,7 @@ impl Journal {
             number: piece.number,
             position: self.position,
             bytes: piece.records.len() as u64,
+            ends_snapshot: piece.ends_snapshot,
         });
         self.pieces.push_back(piece);
     }
@@ -195,6 +200,7 @@ impl Journal {
         while let Some(piece) = self.flying.pop_front_if(|piece| piece.number <= number) {
             self.unsynced_bytes -= piece.bytes;
             self.synced = piece.position;
+            self.unsafe_snapshot &= !piece.ends_snapshot;
         }
         while self
             .unsynced
@@ -220,7 +226,8 @@ impl Journal {
         self.ends_snapshot = false;
         self.pieces.clear();
         self.flying.clear();
-        self.wants_snapshot |= self.snapshot.take().is_some();
+        self.snapshot = None;
+        self.wants_snapshot |= self.unsafe_snapshot;
         self.rests_until = Some(now + REST);
         (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.held))
     }
@@ -334,6 +341,7 @@ impl Gateway {
             journal.cut();
             journal.wants_snapshot = false;
             journal.begins_snapshot = true;
+            journal.unsafe_snapshot = true;
             journal.log_bytes = 0;
             journal.snapshot = Some(Snapshot {
                 spaces: self.state.spaces.durable(),
