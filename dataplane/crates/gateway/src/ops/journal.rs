@@ -77,8 +77,8 @@ pub(crate) struct Journal {
     numbers: u64,
     flying: VecDeque<Flying>,
     unsynced_bytes: u64,
-    unsynced: VecDeque<(u64, Changed)>,
-    held: VecDeque<(u64, Output)>,
+    unsynced: ByPosition<Changed>,
+    held: ByPosition<Output>,
     snapshot: Option<Snapshot>,
     /// The last snapshot is not all on disk.
     unsafe_snapshot: bool,
@@ -88,6 +88,9 @@ pub(crate) struct Journal {
     log_bytes: u64,
     rests_until: Option<Instant>,
 }
+
+/// What waits for the log to be on disk up to a position.
+type ByPosition<T> = VecDeque<(u64, T)>;
 
 /// A piece on its way to the disk.
 struct Flying {
@@ -197,27 +200,22 @@ impl Journal {
     }
 
     fn synced(&mut self, number: u64) {
-        while let Some(piece) = self.flying.pop_front_if(|piece| piece.number <= number) {
+        while let Some(piece) = pop_if(&mut self.flying, |piece| piece.number <= number) {
             self.unsynced_bytes -= piece.bytes;
             self.synced = piece.position;
             self.unsafe_snapshot &= !piece.ends_snapshot;
         }
-        while self
-            .unsynced
-            .pop_front_if(|(position, _)| *position <= self.synced)
-            .is_some()
-        {}
+        let synced = self.synced;
+        while pop_if(&mut self.unsynced, |(position, _)| *position <= synced).is_some() {}
     }
 
     fn next_held(&mut self) -> Option<Output> {
         let synced = self.synced;
-        self.held
-            .pop_front_if(|(position, _)| *position <= synced)
-            .map(|(_, output)| output)
+        pop_if(&mut self.held, |(position, _)| *position <= synced).map(|(_, output)| output)
     }
 
     /// Forgets all that is not on disk.
-    fn fail(&mut self, now: Instant) -> (VecDeque<(u64, Changed)>, VecDeque<(u64, Output)>) {
+    fn fail(&mut self, now: Instant) -> (ByPosition<Changed>, ByPosition<Output>) {
         self.epoch += 1;
         self.synced = self.position;
         self.unsynced_bytes = 0;
@@ -383,5 +381,13 @@ impl Gateway {
             }
             false => journal.snapshot = Some(snapshot),
         }
+    }
+}
+
+/// The first of a queue, if it is ripe.
+fn pop_if<T>(queue: &mut VecDeque<T>, ripe: impl FnOnce(&T) -> bool) -> Option<T> {
+    match queue.front().is_some_and(ripe) {
+        true => queue.pop_front(),
+        false => None,
     }
 }

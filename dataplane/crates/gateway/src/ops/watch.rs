@@ -68,8 +68,11 @@ pub(crate) struct Watched {
     /// How far this core has been told.
     revision: u64,
     /// Watches that get the same bytes: of one prefix and id. (Agents that run the same program mostly choose the same ids.)
-    groups: HashMap<(Arc<str>, u64), Vec<(SessionId, u32)>, Seed>,
+    groups: HashMap<(Arc<str>, u64), Members, Seed>,
 }
+
+/// Sessions, and the watch's place in the queue of each.
+type Members = Vec<(SessionId, u32)>;
 
 impl Gateway {
     pub(crate) fn state_watch<E: Encoder>(

@@ -299,8 +299,8 @@ impl World {
     /// What a write expected was so: no acknowledged version lies between.
     fn check_expected(&self, op: &Op, revision: u64) {
         let Some(expected) = op.expect else { return };
-        let between = self.versions[op.register.0].range(expected + 1..revision);
-        let foreign = between.filter(|(_, (_, key))| *key == op.register.1).last();
+        let mut between = self.versions[op.register.0].range(expected + 1..revision);
+        let foreign = between.rfind(|(_, (_, key))| *key == op.register.1);
         // Where it was to be absent, the last before it must be a deletion.
         assert!(
             foreign.is_none_or(|(_, (version, _))| expected == 0 && version.value.is_none())
@@ -370,7 +370,7 @@ impl World {
             return;
         }
         // It was not there: no version that was acknowledged before, except where a deletion may have followed.
-        let newest = of_key().filter(|version| version.ended < read.began).last();
+        let newest = of_key().rfind(|version| version.ended < read.began);
         let deleted = newest.is_none_or(|newest| {
             newest.value.is_none()
                 || of_key()
