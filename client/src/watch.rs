@@ -10,11 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use ringgate_proto::agp::v1 as proto;
 use tokio::sync::oneshot;
 
+use crate::Error;
 use crate::agent::Shared;
 use crate::connection::{Command, Control};
 use crate::inbox::register;
 use crate::state::{Entry, Space};
-use crate::{Code, Error};
 
 /// What becomes of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl<'a> WatchSpace<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Gateway`] (not allowed, too many; [`Code::Compacted`] where the revision to begin with is gone),
+    /// [`Error::Gateway`] (not allowed, too many; [`Code::Compacted`](crate::Code::Compacted) where the revision to begin with is gone),
     /// [`Error::ConnectionLost`] or [`Error::Closed`].
     pub async fn send(self) -> Result<Watch, Error> {
         let shared = Arc::clone(&self.space.agent.shared);

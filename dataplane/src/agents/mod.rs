@@ -25,7 +25,6 @@ use serde_json::{Value, json};
 
 use crate::log::LogPort;
 use crate::observe::{FlowSource, Hops, Inspection, Kind, Observation, Order, Reporter, Row, Subject};
-use crate::observe::{Observation, Order, Reporter};
 use crate::rules::{Enforcer, Rules};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 use tracer::{Tracer, Travel};

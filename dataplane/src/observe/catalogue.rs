@@ -191,6 +191,15 @@ pub(super) const FAMILIES: &[Family] = &[
     family!(Gauge "agents", "Agents of the node, as this core knows it."),
     family!(Gauge "patterns", "Patterns that this core knows."),
     family!(Gauge "names", "Names that this core looks after.", of_dialects!("names")),
+    // State spaces.
+    family!(Gauge "watches", "Watches of state spaces."),
+    family!(Gauge "state_spaces", "State spaces that this core owns."),
+    family!(Gauge "state_keys", "Keys of them."),
+    family!(Gauge "state_bytes", "Memory of them, with what is kept of their past."),
+    family!(Gauge "state_unsynced_bytes", "Changes of durable ones that wait for the disk."),
+    family!(Counter "state_changes", "Changes of them."),
+    family!(Counter "state_gets", "Questions to them."),
+    family!(Counter "state_catchups", "Times that a watch had to catch up because its agent read too slowly."),
 ];
 
 /// Counts that no metric shows: somebody forgot to declare them.

@@ -133,10 +133,14 @@ for (const cores of ['0', '0,1']) {
       assert.deepEqual([rejected.id, rejected.code, rejected.message], [6, 'CODE_REJECTED', 'no']);
     });
 
-    test('state spaces are unsupported', async () => {
-      const alice = await scene.agent('alice');
-      alice.send({ state_get: { id: 3, space: 's', key: 'k' } });
-      await alice.expectError(3, 'CODE_UNSUPPORTED');
+    test('what one agent puts into a state space another gets', async () => {
+      const [alice, bob] = [await scene.agent('alice'), await scene.agent('bob')];
+      const space = scene.topic('notes');
+      alice.send({ state_put: { id: 3, space, key: 'k', value: Buffer.from('v'), expect_revision: 0 } });
+      const { revision } = await alice.expect('ack');
+      bob.send({ state_get: { id: 4, space, key: 'k' } });
+      const value = await bob.expect('state_value');
+      assert.deepEqual([value.id, value.value.toString(), value.revision, value.source], [4, 'v', revision, alice.name]);
     });
 
     test('a reader that stops loses what a Gap says, and no other reader notices', async () => {

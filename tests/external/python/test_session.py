@@ -113,20 +113,3 @@ def test_no_grace_at_all(start_scene):
     bob.subscribe(scene.topic("news"))
     proxy.cut()
     scene.gateway.wait_for_no_residue()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"state_get": pb.StateGet(id=3, space="s", key="k")},
-        {"state_put": pb.StatePut(id=3, space="s", key="k", value=b"v")},
-        {"state_delete": pb.StateDelete(id=3, space="s", key="k")},
-        {"state_watch": pb.StateWatch(id=3, space="s")},
-    ],
-    ids=lambda body: next(iter(body)),
-)
-def test_state_spaces_are_unsupported(scene, body):
-    alice = scene.agent("alice")
-    alice.send(**body)
-    alice.expect_error(3, pb.CODE_UNSUPPORTED)
-    alice.round_trip()
