@@ -513,6 +513,7 @@ impl Service for Agents {
             ("state_catchups", stats.state_catchups),
             ("publishes_held", stats.publishes_held),
             ("queued_bytes", stats.queued_bytes),
+            ("queue_bytes_longest", stats.queue_bytes_longest),
             ("published", stats.published),
             ("delivered", stats.delivered),
             ("delivered_bytes", stats.delivered_bytes),

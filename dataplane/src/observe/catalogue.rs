@@ -177,6 +177,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "agp2025_subscribes_waiting" => { dialect = "agp2025" },
     )),
     family!(Gauge "queued_bytes", "Bytes that wait in queues.", of_dialects!("queued_bytes")),
+    family!(Gauge "queue_bytes_longest", "Bytes that wait in the longest queue of a native agent."),
     family!(Gauge "requests", "Requests that wait, at the core of who asked and of who is to answer.", series!(
         "requests" => { side = "asked" },
         "requests_inbound" => { side = "answers" },

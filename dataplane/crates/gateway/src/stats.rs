@@ -47,6 +47,8 @@ pub struct Stats {
     pub publishes_held: u64,
     /// Bytes waiting in this core's queues.
     pub queued_bytes: u64,
+    /// Bytes waiting in the longest of them.
+    pub queue_bytes_longest: u64,
     /// Messages published by this core's sessions.
     pub published: u64,
     /// Messages queued for subscribers on this core.

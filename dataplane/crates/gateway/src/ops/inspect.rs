@@ -47,6 +47,7 @@ impl Gateway {
         stats.state_bytes = self.state.spaces.bytes();
         stats.state_unsynced_bytes = self.state.journal.unsynced_bytes();
         for session in self.sessions.iter() {
+            stats.queue_bytes_longest = stats.queue_bytes_longest.max(session.queue.bytes());
             stats.streams_open += u64::from(session.has_stream());
             stats.sessions += u64::from(session.stage == Stage::Active);
             stats.sessions_detached += u64::from(session.stage == Stage::Detached);
