@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import subprocess
 
 import pytest
 
 from harness import wait
 from harness.observe import Collector, Lines, Metrics, get_json, lines, scrape
+from harness.paths import CLI
 from harness.protocol import pb
 
 RECEIVED = "ringgate_messages_received_total"
@@ -323,6 +325,40 @@ def test_a_trace_is_a_conversation_too(scene):
     seen = wait.until(lambda: get_json(scene.gateway, f"/conversation?id={TRACE}"), "the trace")
     assert {event["traceparent"] for event in seen["events"]} == {TRACEPARENT}
     assert scene.gateway.get("/conversation?id=nothing-of-the-kind")[0] == 404
+
+
+# --- the command line -----------------------------------------------------------------------------------------------------
+
+
+def ringgate(gateway, *arguments):
+    """What a command prints."""
+    command = [CLI, *arguments, "--http", f"127.0.0.1:{gateway.http_port}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_commands_show_what_flows(scene):
+    id = f"cli-{scene.namespace}"
+    alice, bob = scene.agent("alice"), scene.agent("bob")
+    bob.subscribe(scene.topic("t"))
+    alice.request(b"?", agent=bob.name, headers=in_conversation(id))
+    bob.respond(bob.expect_next("forward"), b"!")
+    alice.expect_next("deliver")
+    alice.publish(scene.topic("t"), b"x", **in_conversation(id))
+    bob.expect_next("notify")
+    timeline = ringgate(scene.gateway, "conversation", id)
+    assert f"{alice.name} → {bob.name}" in timeline and "goes on with" in timeline, timeline
+    assert id in ringgate(scene.gateway, "conversations", "--limit", "100")
+    assert scene.topic("t") in ringgate(scene.gateway, "topics", "--limit", "1000")
+    top = ringgate(scene.gateway, "top", "--times", "1", "--every", "0.2")
+    assert "CORE" in top and "SLOWEST READERS" in top and scene.topic("t")[-8:] in top, top
+    tap = [CLI, "tap", "--http", f"127.0.0.1:{scene.gateway.http_port}", "--topic", scene.topic("t"), "--events", "2"]
+    process = subprocess.Popen(tap, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    assert "tap open" in process.stdout.readline()
+    alice.publish(scene.topic("t"), b"x")
+    said, _ = process.communicate(timeout=30)
+    assert f"{alice.name} → {scene.topic('t')}" in said and process.returncode == 0, said
 
 
 # --- OpenTelemetry --------------------------------------------------------------------------------------------------------
