@@ -34,6 +34,11 @@ impl Authority for Enforcer {
         }
     }
 
+    fn may_forbid(&self, what: Permission<'_>) -> bool {
+        let access = self.rules.access.as_ref();
+        access.is_some_and(|access| access.may_forbid(what))
+    }
+
     fn examine(&self, who: &Identity, unix_seconds: i64) -> Result<(), Rejection> {
         self.rules.examine(who, unix_seconds)
     }

@@ -65,11 +65,13 @@ impl Access {
         let Some((action, resource)) = of_permission(what) else {
             return Err(Denial {
                 reason: format!("{what:?} is not known to the policies of this gateway; update it"),
+                forbidden: true,
             });
         };
         match Asked::new(who, action, resource) {
             Err(unfit) => Err(Denial {
                 reason: format!("{who} may not {action}: {unfit}"),
+                forbidden: true,
             }),
             Ok(asked) => {
                 let decision = self.decide(who, context, asked);
@@ -77,10 +79,17 @@ impl Access {
                     true => Ok(()),
                     false => Err(Denial {
                         reason: decision.refusal(who, asked),
+                        // What could not be decided counts as forbidden.
+                        forbidden: !decision.policies.is_empty() || !decision.failures.is_empty(),
                     }),
                 }
             }
         }
+    }
+
+    /// Whether a policy forbids this action on anything.
+    pub fn may_forbid(&self, what: Permission<'_>) -> bool {
+        of_permission(what).is_none_or(|(action, _)| self.policies.index.may_forbid(action))
     }
 
     /// Decides one question.

@@ -51,6 +51,8 @@ pub(crate) struct Index {
     actions: [Scoped<Scoped<PolicySet>>; Action::ALL.len()],
     /// By principal: topics at which a decision on a subscription may be stricter than above them.
     strict: Scoped<BTreeSet<String>>,
+    /// Actions that a policy forbids on something.
+    forbidding: [bool; Action::ALL.len()],
 }
 
 /// What the policies say to one question.
@@ -73,6 +75,7 @@ impl Verdict {
 impl Index {
     pub(crate) fn insert(&mut self, policy: &Policy) {
         for action in actions(policy) {
+            self.forbidding[action as usize] |= policy.effect() == Effect::Forbid;
             let cell = self.actions[action as usize]
                 .entry(principal(policy))
                 .entry(resource(policy));
@@ -101,6 +104,11 @@ impl Index {
             .concerning(&scene.principals)
             .flat_map(|resources| resources.concerning(&scene.resources))
             .filter(|cell| !cell.is_empty())
+    }
+
+    /// Whether a policy forbids this action on anything.
+    pub(crate) fn may_forbid(&self, action: Action) -> bool {
+        self.forbidding[action as usize]
     }
 
     pub(crate) fn judge(&self, scene: &Scene) -> Verdict {

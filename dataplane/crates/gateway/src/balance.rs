@@ -59,14 +59,50 @@ impl Pool {
         self.members.is_empty()
     }
 
-    pub(crate) fn members(&self) -> &[u32] {
-        &self.members
+    /// Picks a member that takes the work. The one that is picked first nearly always does; where it does not, the others are asked
+    /// in the order in which they would be picked without it, O(members).
+    pub(crate) fn pick_willing(
+        &mut self,
+        balance: Balance,
+        affinity: &str,
+        hasher: &Seed,
+        dice: &mut Dice,
+        load: impl Fn(u32) -> Load + Copy,
+        mut takes: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let first = self.pick(balance, affinity, hasher, dice, load)?;
+        if takes(first) {
+            return Some(first);
+        }
+        let count = self.members.len();
+        match balance {
+            Balance::RoundRobin => (1..count).find_map(|_| {
+                self.left = 0;
+                let next = self.next_turn(load);
+                takes(next).then_some(next)
+            }),
+            Balance::LeastOutstanding => {
+                let start = dice.below(count);
+                let ring = (0..count).map(|step| self.members[(start + step) % count]);
+                let mut willing = ring.filter(|&member| member != first && takes(member));
+                let (one, other) = (willing.next()?, willing.next());
+                Some(other.map_or(one, |other| less_loaded(one, other, load)))
+            }
+            Balance::Hash => {
+                let hash = |member| hasher.hash_one((affinity, load(member).hash));
+                let mut ranked = self.members.clone();
+                ranked.sort_unstable_by_key(|&member| std::cmp::Reverse(hash(member)));
+                ranked
+                    .into_iter()
+                    .find(|&member| member != first && takes(member))
+            }
+        }
     }
 
     /// Picks a member. `ROUND_ROBIN` gives each as many picks in a row as it has weight, `LEAST_OUTSTANDING` compares two picked
     /// at random by outstanding work for their weight (Mitzenmacher 2001), both O(1); `HASH` is rendezvous hashing (Thaler and
     /// Ravishankar 1996), O(members).
-    pub(crate) fn pick(
+    fn pick(
         &mut self,
         balance: Balance,
         affinity: &str,
@@ -81,14 +117,7 @@ impl Pool {
             (Balance::LeastOutstanding, members) => {
                 let first = dice.below(members.len());
                 let second = (first + 1 + dice.below(members.len() - 1)) % members.len();
-                let (a, b) = (load(members[first]), load(members[second]));
-                let a_is_less =
-                    (a.outstanding + 1) * u64::from(b.weight) <= (b.outstanding + 1) * u64::from(a.weight);
-                Some(if a_is_less {
-                    members[first]
-                } else {
-                    members[second]
-                })
+                Some(less_loaded(members[first], members[second], load))
             }
             (Balance::Hash, members) => members
                 .iter()
@@ -105,6 +134,12 @@ impl Pool {
         self.left = self.left.saturating_sub(1);
         self.members[self.turn]
     }
+}
+
+fn less_loaded(one: u32, other: u32, load: impl Fn(u32) -> Load) -> u32 {
+    let (a, b) = (load(one), load(other));
+    let one_is_less = (a.outstanding + 1) * u64::from(b.weight) <= (b.outstanding + 1) * u64::from(a.weight);
+    if one_is_less { one } else { other }
 }
 
 #[cfg(test)]
@@ -152,6 +187,30 @@ mod tests {
             weight: 1,
         };
         assert_eq!(counts(&mut pool(2), Balance::LeastOutstanding, 50, load), [0, 50]);
+    }
+
+    #[test]
+    fn who_takes_no_work_leaves_it_to_the_others_evenly() {
+        let load = |agent| Load {
+            hash: u64::from(agent) * 0x1234_5678_9abc,
+            outstanding: 0,
+            weight: 1,
+        };
+        let (hasher, mut dice) = (Seed::new(1), Dice::new(7));
+        for balance in [Balance::RoundRobin, Balance::LeastOutstanding, Balance::Hash] {
+            let mut pool = pool(5);
+            let mut counts = [0; 5];
+            for key in 0..600 {
+                let key = key.to_string();
+                let picked =
+                    pool.pick_willing(balance, &key, &hasher, &mut dice, load, |agent| agent % 2 == 1);
+                counts[picked.expect("two are willing") as usize] += 1;
+            }
+            assert_eq!(counts[0] + counts[2] + counts[4], 0, "{balance:?}");
+            assert!(counts[1] > 200 && counts[3] > 200, "{balance:?}: {counts:?}");
+            let nobody = pool.pick_willing(balance, "", &hasher, &mut dice, load, |_| false);
+            assert_eq!(nobody, None, "{balance:?}");
+        }
     }
 
     #[test]

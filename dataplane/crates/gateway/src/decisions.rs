@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use ringgate_policy::Permission;
+use ringgate_policy::{Denial, Permission};
 
 use crate::hash::Seed;
 
@@ -27,7 +27,24 @@ struct Known {
 }
 
 /// Allowed, or why not.
-pub(crate) type Decided = Result<(), Arc<str>>;
+pub(crate) type Decided = Result<(), Refused>;
+
+/// Why something is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: Arc<str>,
+    /// See [`Denial::forbidden`].
+    pub(crate) forbidden: bool,
+}
+
+impl From<&Denial> for Refused {
+    fn from(denial: &Denial) -> Self {
+        Self {
+            reason: denial.reason.as_str().into(),
+            forbidden: denial.forbidden,
+        }
+    }
+}
 
 impl Decisions {
     /// What was decided under this generation.
@@ -77,12 +94,15 @@ mod tests {
         let hasher = Seed::new(1);
         let mut decisions = Decisions::default();
         decisions.put(&Permission::Publish("a"), Ok(()), 1, 8, hasher);
-        decisions.put(&Permission::Subscribe("a"), Err("no".into()), 1, 8, hasher);
+        let no = || {
+            Err(Refused {
+                reason: "no".into(),
+                forbidden: true,
+            })
+        };
+        decisions.put(&Permission::Subscribe("a"), no(), 1, 8, hasher);
         assert_eq!(decisions.get(&Permission::Publish("a"), 1, hasher), Some(&Ok(())));
-        assert_eq!(
-            decisions.get(&Permission::Subscribe("a"), 1, hasher),
-            Some(&Err("no".into()))
-        );
+        assert_eq!(decisions.get(&Permission::Subscribe("a"), 1, hasher), Some(&no()));
         assert_eq!(decisions.get(&Permission::Publish("b"), 1, hasher), None);
         assert_eq!(decisions.get(&Permission::Publish("a"), 2, hasher), None);
         decisions.put(&Permission::Publish("b"), Ok(()), 2, 8, hasher);

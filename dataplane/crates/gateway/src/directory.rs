@@ -77,6 +77,8 @@ pub(crate) enum Absent {
     Nobody,
     /// Somebody is there, but does not accept messages from the asker.
     Unwanted,
+    /// Somebody is there and accepts them, but the asker is forbidden to send them.
+    Forbidden,
 }
 
 /// Which pool a target picks from.
@@ -199,6 +201,7 @@ impl Directory {
         balance: Balance,
         affinity: &str,
         asker: &str,
+        mut allowed: impl FnMut(&AgentName) -> bool,
     ) -> Result<u32, Absent> {
         let pools = match kind {
             Kind::Service => &mut self.services,
@@ -206,21 +209,19 @@ impl Directory {
         };
         let pool = pools.get_mut(key).ok_or(Absent::Nobody)?;
         let (agents, dice) = (&self.agents, &mut self.dice);
-        let picked = pool
-            .pick(balance, affinity, &self.hasher, dice, |member| {
-                agents[member as usize].load()
-            })
-            .ok_or(Absent::Nobody)?;
-        if agents[picked as usize].card.accepts(asker) {
-            return Ok(picked);
-        }
-        // The one whose turn it is does not want this asker; the first who does takes it.
-        let willing = pool
-            .members()
-            .iter()
-            .copied()
-            .find(|&member| agents[member as usize].card.accepts(asker));
-        willing.ok_or(Absent::Unwanted)
+        let mut absent = Absent::Unwanted;
+        let load = |member: u32| agents[member as usize].load();
+        let takes = |member: u32| {
+            let card = &agents[member as usize].card;
+            let accepted = card.accepts(asker);
+            if accepted && !allowed(&card.name) {
+                absent = Absent::Forbidden;
+                return false;
+            }
+            accepted
+        };
+        let picked = pool.pick_willing(balance, affinity, &self.hasher, dice, load, takes);
+        picked.ok_or(absent)
     }
 
     fn remove_at(&mut self, place: u32) {

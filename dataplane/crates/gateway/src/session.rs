@@ -142,8 +142,17 @@ pub(crate) struct StreamEnd {
     pub(crate) peer_number: u64,
     /// Payload bytes this end may still send.
     pub(crate) credit: u64,
-    /// At the opener's end, what policy was asked: the target.
-    pub(crate) asked: Option<Box<str>>,
+    /// At the opener's end, what policy was asked.
+    pub(crate) asked: Option<AskedFor>,
+}
+
+/// Whom a stream was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedFor {
+    /// The target's name, or that of the peer of a channel.
+    pub(crate) target: Box<str>,
+    /// Who was chosen, where the target stands for several.
+    pub(crate) member: Option<AgentName>,
 }
 
 /// An introduction to answer.

@@ -58,6 +58,7 @@ impl Authority for Rules {
             false => Ok(()),
             true => Err(Denial {
                 reason: format!("{} {}: not allowed; ask the operator", asked.1, asked.2),
+                forbidden: true,
             }),
         }
     }

@@ -68,6 +68,8 @@ impl<'a> Permission<'a> {
 pub struct Denial {
     /// Names action and resource, or the credential's fault, and what to do.
     pub reason: String,
+    /// Whether something forbids it; else it is only that nothing permits it.
+    pub forbidden: bool,
 }
 
 /// Why a credential is not accepted.
@@ -87,6 +89,13 @@ pub trait Authority {
     /// # Errors
     /// [`Denial`] when it is not allowed.
     fn decide(&self, who: &Identity, name: &AgentName, what: Permission<'_>) -> Result<(), Denial>;
+
+    /// Whether anything forbids this action on some resource. Where nothing does, who is permitted a service or capability is
+    /// permitted each of the agents that it stands for, and none of them is asked about.
+    fn may_forbid(&self, what: Permission<'_>) -> bool {
+        let _ = what;
+        true
+    }
 
     /// Whether an identity is good enough to be here at all, at `unix_seconds`: proved where it must be, neither expired nor revoked.
     ///
@@ -125,6 +134,10 @@ impl Authority for Development {
         Ok(())
     }
 
+    fn may_forbid(&self, _: Permission<'_>) -> bool {
+        false
+    }
+
     fn examine(&self, _: &Identity, _: i64) -> Result<(), Rejection> {
         Ok(())
     }
@@ -148,6 +161,7 @@ pub fn bearing(who: &Identity, name: &AgentName) -> Result<(), Denial> {
         true => Ok(()),
         false => Err(Denial {
             reason: format!("the presented credential is not for {name}; register the name it certifies"),
+            forbidden: true,
         }),
     }
 }

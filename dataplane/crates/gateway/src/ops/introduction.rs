@@ -13,6 +13,7 @@ use crate::core_message::{Body, Introduced};
 use crate::follow::Role;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
+use crate::ops::rights::Ask;
 use crate::ops::target::channel_name;
 use crate::outgoing::{Dialect, Encoder, Outgoing};
 use crate::refusal::Refusal;
@@ -81,8 +82,9 @@ impl Gateway {
         }
         self.check_introductions(waiting.len())?;
         self.check_channels(session.calls.channels.len())?;
-        self.permit_target(id, |to| Permission::Introduce(to), &introduce.target)?;
-        let chosen = self.resolve(&card, id, &introduce.target)?;
+        let ask: Ask = |to| Permission::Introduce(to);
+        self.permit_target(id, ask, &introduce.target)?;
+        let chosen = self.resolve(&card, id, ask, &introduce.target)?;
         let name = match (chosen.agent, introduce.target.to) {
             (Some(agent), _) => self.directory.card(agent).name.clone(),
             (None, To::Channel(text)) => self.channel(id, text)?.name.clone(),

@@ -109,7 +109,7 @@ impl Gateway {
         let declared = register.capabilities.iter().map(|text| Permission::Declare(text));
         for what in std::iter::once(Permission::Register).chain(declared) {
             if let Err(denial) = self.authority.decide(&identity, &name, what) {
-                self.tell_denied(id, EventKind::PermissionDenied, &what, &denial);
+                self.tell_denied(id, EventKind::PermissionDenied, &what, &denial.reason);
                 return Err(Refusal::new(Code::PermissionDenied, denial.reason));
             }
         }

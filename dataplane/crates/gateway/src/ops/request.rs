@@ -13,6 +13,7 @@ use crate::core_message::Body;
 use crate::follow::Role;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT, encode};
 use crate::ids::{Address, Now, SessionId};
+use crate::ops::rights::Ask;
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
 use crate::session::{Inbound, Stage, after};
@@ -84,8 +85,9 @@ impl Gateway {
             );
             return Err(Refusal::retryable(Code::ResourceExhausted, message));
         }
-        self.permit_target(id, |to| Permission::Request(to), &request.target)?;
-        let chosen = self.resolve(&card, id, &request.target)?;
+        let ask: Ask = |to| Permission::Request(to);
+        self.permit_target(id, ask, &request.target)?;
+        let chosen = self.resolve(&card, id, ask, &request.target)?;
         let number = self.next_number();
         let timeout_ms = self.timeout_ms(request.timeout_ms);
         let forward = Outgoing::Forward {

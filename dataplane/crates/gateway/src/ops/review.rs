@@ -139,7 +139,12 @@ impl Gateway {
             .authority
             .decide(&card.identity, &card.name, Permission::Register)
         {
-            self.tell_denied(id, EventKind::PermissionLost, &Permission::Register, &denial);
+            self.tell_denied(
+                id,
+                EventKind::PermissionLost,
+                &Permission::Register,
+                &denial.reason,
+            );
             return self.dismiss(id, Refusal::new(Code::PermissionDenied, denial.reason), enc);
         }
         let Some(session) = self.sessions.get(id) else {
@@ -182,7 +187,7 @@ impl Gateway {
             return;
         };
         let pattern = Arc::clone(&session.queue.lanes[lane as usize].pattern);
-        let Some(refusal) = self.lost(id, Permission::Subscribe(&pattern)) else {
+        let Some(refusal) = self.lost(id, Permission::Subscribe(&pattern), false) else {
             return;
         };
         if let Some(session) = self.sessions.get_mut(id) {
@@ -204,13 +209,18 @@ impl Gateway {
         else {
             return;
         };
-        if let Some(refusal) = self.lost(id, Permission::Stream(&asked)) {
+        let target = Permission::Stream(&asked.target);
+        let lost = self.lost(id, target, false).or_else(|| {
+            let member = asked.member.as_ref()?;
+            self.lost(id, Permission::Stream(member.as_str()), true)
+        });
+        if let Some(refusal) = lost {
             self.break_stream(id, number, &refusal, "its opener lost the right to it", enc);
         }
     }
 
     fn review_capability<E: Encoder>(&mut self, id: SessionId, capability: &str, enc: &mut E) {
-        let Some(refusal) = self.lost(id, Permission::Declare(capability)) else {
+        let Some(refusal) = self.lost(id, Permission::Declare(capability), false) else {
             return;
         };
         let Some(card) = self.card_of(id) else { return };
@@ -238,17 +248,20 @@ impl Gateway {
         let Some(space) = self.watched_space(id, watch) else {
             return;
         };
-        if let Some(refusal) = self.lost(id, Permission::StateRead(&space)) {
+        if let Some(refusal) = self.lost(id, Permission::StateRead(&space), false) {
             self.end_watch(id, watch);
             self.refuse(id, watch, &refusal, enc);
         }
     }
 
-    /// The refusal to tell, when a right is no longer there.
-    fn lost(&mut self, id: SessionId, what: Permission<'_>) -> Option<Refusal> {
+    /// The refusal to tell, when a right is no longer there; with `as_member`, when something forbids it.
+    fn lost(&mut self, id: SessionId, what: Permission<'_>, as_member: bool) -> Option<Refusal> {
         let card = self.card_of(id)?;
         let denial = self.authority.decide(&card.identity, &card.name, what).err()?;
-        self.tell_denied(id, EventKind::PermissionLost, &what, &denial);
+        if as_member && !denial.forbidden {
+            return None;
+        }
+        self.tell_denied(id, EventKind::PermissionLost, &what, &denial.reason);
         Some(Refusal::new(Code::PermissionDenied, denial.reason))
     }
 

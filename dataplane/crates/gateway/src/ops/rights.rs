@@ -1,11 +1,10 @@
 //! Who may do what: asking policy, and telling of refusals.
 
-use std::sync::Arc;
-
-use ringgate_policy::{AgentName, Denial, Identity, Permission, Rejection, capability, service};
+use ringgate_policy::{AgentName, Authority, Identity, Permission, Rejection, capability, service};
 
 use crate::action::{Target, To};
 use crate::code::Code;
+use crate::decisions::{Decided, Refused};
 use crate::directory::Card;
 use crate::effect::Effect;
 use crate::event::{EventKind, SecurityEvent};
@@ -13,6 +12,11 @@ use crate::gateway::Gateway;
 use crate::ids::{Now, SessionId};
 use crate::ops::inspect::agent_info;
 use crate::refusal::Refusal;
+use crate::session::Session;
+
+/// Agents that policy is asked about in one go to find one that is not forbidden: with 30 µs for a decision, two milliseconds. What
+/// it has said already is remembered, so that the next go asks about others.
+pub(crate) const MEMBERS_ASKED_MAX: usize = 64;
 
 /// What an action on a target asks policy for.
 pub(crate) type Ask = for<'a> fn(&'a str) -> Permission<'a>;
@@ -27,7 +31,7 @@ impl Gateway {
         let hasher = *session.subscriptions.hasher();
         match session.decisions.get(&what, self.generation, hasher) {
             Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => Err(Refusal::new(Code::PermissionDenied, reason.to_string())),
+            Some(Err(refused)) => Err(Refusal::new(Code::PermissionDenied, refused.reason.to_string())),
             None => self.decide(id, what),
         }
     }
@@ -37,18 +41,11 @@ impl Gateway {
         let Some(session) = self.sessions.get_mut(id) else {
             return Ok(());
         };
-        let Some(card) = &session.card else { return Ok(()) };
-        let decided = self.authority.decide(&card.identity, &card.name, what);
-        let hasher = *session.subscriptions.hasher();
         let most = self.limits.decisions_max as usize;
-        let kept = match &decided {
-            Ok(()) => Ok(()),
-            Err(denial) => Err(Arc::from(denial.reason.as_str())),
-        };
-        session.decisions.put(&what, kept, self.generation, most, hasher);
-        decided.map_err(|denial| {
-            self.tell_denied(id, EventKind::PermissionDenied, &what, &denial);
-            Refusal::new(Code::PermissionDenied, denial.reason)
+        decide(session, &*self.authority, &what, self.generation, most).map_err(|refused| {
+            let reason = refused.reason.to_string();
+            self.tell_denied(id, EventKind::PermissionDenied, &what, &reason);
+            Refusal::new(Code::PermissionDenied, reason)
         })
     }
 
@@ -74,11 +71,11 @@ impl Gateway {
         id: SessionId,
         kind: EventKind,
         what: &Permission<'_>,
-        denial: &Denial,
+        reason: &str,
     ) {
         let detail = match what.resource() {
-            "" => format!("{}: {}", what.action(), denial.reason),
-            resource => format!("{} {resource}: {}", what.action(), denial.reason),
+            "" => format!("{}: {reason}", what.action()),
+            resource => format!("{} {resource}: {reason}", what.action()),
         };
         self.tell_event(id, kind, detail);
     }
@@ -120,6 +117,65 @@ impl Gateway {
     /// Whether an identity is good enough to be here now.
     pub(crate) fn examine(&self, identity: &Identity, now: &Now) -> Result<(), Rejection> {
         self.authority.examine(identity, unix_seconds(now))
+    }
+}
+
+/// Asks policy on behalf of a session, and remembers the answer.
+fn decide(
+    session: &mut Session,
+    authority: &dyn Authority,
+    what: &Permission<'_>,
+    generation: u64,
+    most: usize,
+) -> Decided {
+    let Some(card) = &session.card else { return Ok(()) };
+    let denied = authority.decide(&card.identity, &card.name, *what);
+    let decided = denied.map_err(|denial| Refused::from(&denial));
+    let hasher = *session.subscriptions.hasher();
+    session
+        .decisions
+        .put(what, decided.clone(), generation, most, hasher);
+    decided
+}
+
+/// What is found out about the agents that one of is to be chosen.
+#[derive(Debug, Default)]
+pub(crate) struct Bar {
+    asked: usize,
+    /// There were more than may be asked about.
+    pub(crate) overrun: bool,
+    /// The first that is forbidden: why, and whether that was not known.
+    pub(crate) forbidden: Option<(Box<str>, Refused, bool)>,
+}
+
+impl Bar {
+    /// Whether a session is forbidden to do something to one of several agents. That nothing permits it does not count: the
+    /// service or capability that they are chosen for is permitted.
+    pub(crate) fn allows(
+        &mut self,
+        session: &mut Session,
+        authority: &dyn Authority,
+        what: &Permission<'_>,
+        generation: u64,
+        most: usize,
+    ) -> bool {
+        let hasher = *session.subscriptions.hasher();
+        let known = session.decisions.get(what, generation, hasher).cloned();
+        let is_new = known.is_none();
+        if is_new && self.asked == MEMBERS_ASKED_MAX {
+            self.overrun = true;
+            return false;
+        }
+        self.asked += usize::from(is_new);
+        let decided = known.unwrap_or_else(|| decide(session, authority, what, generation, most));
+        match decided {
+            Err(refused) if refused.forbidden => {
+                self.forbidden
+                    .get_or_insert_with(|| (what.resource().into(), refused, is_new));
+                false
+            }
+            _ => true,
+        }
     }
 }
 

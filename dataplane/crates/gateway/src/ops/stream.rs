@@ -12,10 +12,10 @@ use crate::core_message::{Body, StreamOpened};
 use crate::follow::Role;
 use crate::gateway::{Gateway, RUN_DIALECT, encode};
 use crate::ids::SessionId;
-use crate::ops::rights::named;
+use crate::ops::rights::{Ask, named};
 use crate::outgoing::{Encoder, Outgoing};
 use crate::refusal::Refusal;
-use crate::session::StreamEnd;
+use crate::session::{AskedFor, StreamEnd};
 use crate::stats::Said;
 
 impl Gateway {
@@ -49,12 +49,22 @@ impl Gateway {
             return Err(Refusal::new(Code::AlreadyExists, message));
         }
         self.check_streams(session.calls.streams.len())?;
-        self.permit_target(id, |to| Permission::Stream(to), &open.target)?;
-        let asked = match open.target.to {
+        let ask: Ask = |to| Permission::Stream(to);
+        self.permit_target(id, ask, &open.target)?;
+        let target = match open.target.to {
             To::Channel(text) => self.channel(id, text)?.name.as_str().into(),
             _ => named(&open.target).into(),
         };
-        let chosen = self.resolve(&card, id, &open.target)?;
+        let chosen = self.resolve(&card, id, ask, &open.target)?;
+        let asked = AskedFor {
+            target,
+            member: match open.target.to {
+                To::Service(_) | To::Capability(_) => {
+                    chosen.agent.map(|agent| self.directory.card(agent).name.clone())
+                }
+                To::Agent(_) | To::Channel(_) => None,
+            },
+        };
         let number = self.next_number() * 2;
         let message = Outgoing::StreamOpen {
             body: open.body,

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use ringgate_policy::AgentName;
+
 use crate::action::{Target, To};
 use crate::code::Code;
 use crate::directory::{Absent, Card, Kind};
+use crate::event::EventKind;
 use crate::gateway::Gateway;
 use crate::ids::{Address, SessionId};
-use crate::ops::rights::check_target;
+use crate::ops::rights::{Ask, Bar, MEMBERS_ASKED_MAX, check_target};
 use crate::outgoing::Dialect;
 use crate::refusal::Refusal;
 use crate::session::Channel;
@@ -31,13 +34,16 @@ fn channel_number(text: &str) -> Option<u64> {
 }
 
 impl Gateway {
-    /// Finds the receiver of a message.
+    /// Finds the receiver of a message, for an action that policy permits on the target. Of several agents, one is chosen that it
+    /// is not forbidden on.
     pub(crate) fn resolve(
         &mut self,
         asker: &Card,
         id: SessionId,
+        ask: Ask,
         target: &Target<'_>,
     ) -> Result<Chosen, Refusal> {
+        let mut bar = Bar::default();
         let from = asker.name.as_str();
         let found = match target.to {
             To::Agent(name) => {
@@ -49,13 +55,11 @@ impl Gateway {
             }
             To::Service(name) => {
                 check_target(target)?;
-                self.directory
-                    .pick(Kind::Service, name, target.balance, target.affinity, from)
+                self.choose(id, ask, (Kind::Service, name), target, from, &mut bar)
             }
             To::Capability(name) => {
                 check_target(target)?;
-                self.directory
-                    .pick(Kind::Capability, name, target.balance, target.affinity, from)
+                self.choose(id, ask, (Kind::Capability, name), target, from, &mut bar)
             }
             To::Channel(text) => return self.resolve_channel(id, text),
         };
@@ -68,8 +72,61 @@ impl Gateway {
                     agent: Some(agent),
                 })
             }
+            Err(Absent::Forbidden) => Err(self.barred(id, ask, &target.to, bar)),
             Err(absent) => Err(absence(absent, &target.to, from)),
         }
+    }
+
+    /// One of several agents.
+    fn choose(
+        &mut self,
+        id: SessionId,
+        ask: Ask,
+        (kind, name): (Kind, &str),
+        target: &Target<'_>,
+        from: &str,
+        bar: &mut Bar,
+    ) -> Result<u32, Absent> {
+        let Self {
+            directory,
+            sessions,
+            authority,
+            generation,
+            limits,
+            ..
+        } = self;
+        let may_forbid = authority.may_forbid(ask(name));
+        let most = limits.decisions_max as usize;
+        let allowed = |member: &AgentName| {
+            let asks = may_forbid.then(|| sessions.get_mut(id)).flatten();
+            asks.is_none_or(|session| {
+                bar.allows(session, &**authority, &ask(member.as_str()), *generation, most)
+            })
+        };
+        directory.pick(kind, name, target.balance, target.affinity, from, allowed)
+    }
+
+    /// Nobody of several is allowed; the operator is told unless that is not new.
+    fn barred(&mut self, id: SessionId, ask: Ask, to: &To<'_>, bar: Bar) -> Refusal {
+        let what = described(to);
+        let Some((member, refused, is_new)) = bar.forbidden else {
+            return absence(Absent::Nobody, to, "");
+        };
+        if is_new {
+            let asked = ask(&member);
+            self.tell_denied(id, EventKind::PermissionDenied, &asked, &refused.reason);
+        }
+        let reason = &refused.reason;
+        if bar.overrun {
+            let message = format!(
+                "the first {MEMBERS_ASKED_MAX} that are an {what} are forbidden ({reason}); try again, which asks about others"
+            );
+            return Refusal::retryable(Code::Unavailable, message);
+        }
+        Refusal::new(
+            Code::PermissionDenied,
+            format!("every {what} is forbidden: {reason}"),
+        )
     }
 
     fn resolve_channel(&self, id: SessionId, text: &str) -> Result<Chosen, Refusal> {
@@ -94,15 +151,21 @@ impl Gateway {
     }
 }
 
-fn absence(absent: Absent, to: &To<'_>, from: &str) -> Refusal {
-    let what = match to {
+/// A target in words.
+fn described(to: &To<'_>) -> String {
+    match to {
         To::Agent(name) => format!("agent {name}"),
         To::Service(name) => format!("instance of service {name}"),
         To::Capability(name) => format!("agent with capability {name}"),
         To::Channel(name) => format!("peer of channel {name}"),
-    };
+    }
+}
+
+fn absence(absent: Absent, to: &To<'_>, from: &str) -> Refusal {
+    let what = described(to);
     match absent {
-        Absent::Nobody => Refusal::retryable(
+        // What is forbidden has its own words.
+        Absent::Nobody | Absent::Forbidden => Refusal::retryable(
             Code::NoResponder,
             format!("no {what} is connected and taking work; try again when one is"),
         ),

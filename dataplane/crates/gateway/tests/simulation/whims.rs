@@ -30,6 +30,7 @@ impl Authority for Whims {
             true => Ok(()),
             false => Err(Denial {
                 reason: format!("{} {}: not today", what.action(), what.resource()),
+                forbidden: true,
             }),
         }
     }
