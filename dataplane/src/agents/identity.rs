@@ -32,7 +32,7 @@ pub(super) fn of(
         proof_uri: String::new(),
     };
     if let Some(chain) = &peer.certificate {
-        return rules.certified(chain, unix_seconds).map(known);
+        return rules.connected(chain, &peer.identity, unix_seconds).map(known);
     }
     if !rules.is_strict() {
         return Ok(known(Identity::Declared));

@@ -285,6 +285,12 @@ impl Service for Agents {
         Answer::Stream(StreamTag(session.to_bits()))
     }
 
+    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+        let seconds = (now.unix_nanos / 1_000_000_000) as i64;
+        let chain = peer.certificate.as_ref();
+        chain.is_none_or(|chain| self.rules.admits(chain, &peer.identity, seconds))
+    }
+
     #[inline]
     fn message(&mut self, stream: StreamTag, message: &[u8], turn: &Now) -> Flow {
         let now = self.at(turn);

@@ -279,6 +279,10 @@ impl Service for Front {
         }
     }
 
+    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+        self.agents.admits(peer, now)
+    }
+
     fn wants_quickack(&self, stream: StreamTag) -> bool {
         to_owner!(self.as_ref.wants_quickack(stream), false)
     }

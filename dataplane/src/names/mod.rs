@@ -115,7 +115,10 @@ impl<D: Dialect> Names<D> {
             Status::new(Code::Unauthenticated, text)
         };
         let identity = match &peer.certificate {
-            Some(chain) => self.rules.certified(chain, self.unix_seconds).map_err(refused)?,
+            Some(chain) => {
+                let known = self.rules.connected(chain, &peer.identity, self.unix_seconds);
+                known.map_err(refused)?
+            }
             None => Identity::Declared,
         };
         let owner = match (&self.served.gate, identity.proved()) {

@@ -9,6 +9,7 @@ mod local;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use ringgate_policy::{AgentName, Credential, Identity, Limits, Proof, Rejection}
 pub use enforcer::Enforcer;
 pub use local::{LocalError, from_files};
 
+/// Code of the refusal of a good credential that is no agent's.
+const NOT_AN_AGENT: &str = "NOT_AN_AGENT";
 /// gRPC calls are POST requests (gRPC over HTTP/2).
 const METHOD: &str = "POST";
 /// Where pseudonyms have their names: agents of this organization and namespace are known by nothing but a random word.
@@ -132,6 +135,38 @@ impl Rules {
             leaf.into(),
             chain.iter().skip(1).map(|der| der.as_ref().into()).collect(),
         ))))
+    }
+
+    /// As [`certified`](Self::certified), for a connection of which it may be known already: the chain is verified once.
+    ///
+    /// # Errors
+    /// [`Rejection`].
+    pub fn connected(
+        &self,
+        chain: &[CertificateDer<'_>],
+        known: &OnceCell<Identity>,
+        unix_seconds: i64,
+    ) -> Result<Identity, Rejection> {
+        match known.get() {
+            Some(identity) => self.examine(identity, unix_seconds).map(|()| identity.clone()),
+            None => {
+                let identity = self.certified(chain, unix_seconds)?;
+                Ok(known.get_or_init(|| identity).clone())
+            }
+        }
+    }
+
+    /// Whether a certificate is good enough to stay connected by: everybody's whom the trust domain certifies.
+    pub fn admits(
+        &self,
+        chain: &[CertificateDer<'_>],
+        known: &OnceCell<Identity>,
+        unix_seconds: i64,
+    ) -> bool {
+        match self.connected(chain, known, unix_seconds) {
+            Ok(_) => true,
+            Err(rejection) => rejection.code == NOT_AN_AGENT,
+        }
     }
 
     /// Who showed this bearer token with this proof, made for a call of `uri`. That the proof is new is checked when it is
@@ -262,7 +297,7 @@ fn bearer(subject: &Subject) -> Result<AgentName, Rejection> {
         _ => None,
     };
     name.ok_or_else(|| Rejection {
-        code: "NOT_AN_AGENT",
+        code: NOT_AN_AGENT,
         reason: format!("the credential is for {subject}, which is no agent; use an agent's own credential"),
     })
 }

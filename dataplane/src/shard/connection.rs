@@ -18,6 +18,11 @@ use crate::tls;
 /// How long a connection that ends may take to read what was sent last. After it the socket is closed in any case.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long the calls of a client whose credential is no longer good have to end: the service ends them at once.
+const DISMISSAL: Duration = Duration::from_millis(250);
+/// How often a certificate is looked at for its end. Sessions end with it on time; this is for connections without one.
+const EXAMINE_EVERY: Duration = Duration::from_secs(60);
+
 /// Memory of control frames kept from one flush to the next: enough for steady traffic, little enough for an idle connection.
 const CONTROL_KEPT_BYTES: usize = 512;
 
@@ -67,6 +72,20 @@ pub(crate) enum Then {
     Close,
 }
 
+/// When a client's certificate was looked at last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Examined {
+    rules: u64,
+    at: Instant,
+}
+
+impl Examined {
+    /// Under the rules of this number.
+    pub(crate) fn at(rules: u64, at: Instant) -> Examined {
+        Examined { rules, at }
+    }
+}
+
 pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     pub(crate) peer: Peer,
@@ -81,6 +100,7 @@ pub(crate) struct Connection {
     draining: bool,
     /// When a draining connection is ended whatever its client does.
     leave_by: Option<Instant>,
+    examined: Examined,
     /// Memory that the calls' input holds: what [`Call::charged`] adds up to.
     input_bytes: usize,
     /// Since when a send has been in flight.
@@ -97,6 +117,7 @@ impl Connection {
         peer: Peer,
         http2: ringgate_http2::Connection,
         tls: Option<Box<tls::Session>>,
+        examined: Examined,
     ) -> Connection {
         Connection {
             socket,
@@ -109,6 +130,7 @@ impl Connection {
             listed: false,
             draining: false,
             leave_by: None,
+            examined,
             input_bytes: 0,
             sending_since: None,
             wants_quickack: false,
@@ -455,6 +477,30 @@ impl Connection {
     pub(crate) fn drain(&mut self) {
         self.draining = true;
         self.http2.drain();
+    }
+
+    /// Asks the service whether the client may stay by its certificate, where other rules came or it is time to; a client that may
+    /// not is told to leave. Whether it was asked.
+    pub(crate) fn examine<S: Service>(&mut self, rules: u64, cx: &mut Context<'_, S>) -> bool {
+        let known = self.examined.rules == rules && cx.now.mono < self.examined.at + EXAMINE_EVERY;
+        let leaves = self.phase != Phase::Open || self.leave_by.is_some();
+        if known || leaves || self.peer.certificate.is_none() {
+            return false;
+        }
+        self.examined = Examined::at(rules, cx.now.mono);
+        if !cx.service.admits(&self.peer, cx.now) {
+            tracing::info!(peer = %self.peer.address, "a client whose certificate is no longer good is told to leave");
+            self.draining = true;
+            self.leave_by = Some(cx.now.mono + DISMISSAL);
+            self.http2
+                .go_away(ErrorCode::NO_ERROR, b"the certificate is no longer good");
+        }
+        true
+    }
+
+    /// Whether the time is over that a connection that is to leave has.
+    pub(crate) fn must_leave(&self, now: Instant) -> bool {
+        self.leave_by.is_some_and(|at| at <= now)
     }
 
     /// Ends what is left of a draining connection: its calls at once, itself a little later, whether its client reads or not.

@@ -1,10 +1,12 @@
 //! What a shard serves: the seam between one core's connections and what the gRPC calls on them mean.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringgate_grpc::{Message, Oversize, Request, Status};
+use ringgate_policy::Identity;
 
 use crate::observe::{Hops, Inspection, Order, Row};
 use crate::tls::Chain;
@@ -40,6 +42,8 @@ pub struct Peer {
     pub encrypted: bool,
     /// The client's verified certificate chain, where it showed one.
     pub certificate: Option<Chain>,
+    /// Who that is, once the service has found out.
+    pub identity: OnceCell<Identity>,
 }
 
 /// How a call is answered.
@@ -81,6 +85,12 @@ pub trait Service: 'static {
 
     /// A call begins.
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
+
+    /// Whether a client may stay connected by the certificate that it showed. Asked when other rules came, and now and then.
+    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+        let _ = (peer, now);
+        true
+    }
 
     /// Whether the client of a stream runs with Nagle's algorithm on, so that what it sends must be acknowledged at once: otherwise its
     /// next small message waits for the acknowledgement that the kernel delays by up to 40 ms. Asked once, when the stream begins; it
