@@ -178,7 +178,7 @@ impl Inner {
             });
         }
         save(self.store.clone(), stored).await?;
-        self.certificate.swap(held.chain.clone(), &held.key)?;
+        self.certificate.swap(held.chain.clone(), &held.key, None)?;
         self.verifier.swap(verifier);
         self.held.send_replace(Arc::new(held));
         Ok(())

@@ -176,6 +176,7 @@ async fn join_tokens_are_told_once_listed_and_deleted() {
     let request = RenewRequest {
         csr_der: renewal.csr(None, &[]).expect("a request").into(),
         ttl_seconds: 0,
+        ..RenewRequest::default()
     };
     let renewed = control
         .identity(Some(member.presented()))
@@ -216,6 +217,7 @@ async fn renewal_keeps_the_identity_and_takes_a_new_key() {
     let renew = |csr: Vec<u8>| RenewRequest {
         csr_der: csr.into(),
         ttl_seconds: 600,
+        ..RenewRequest::default()
     };
     let status = client
         .renew(renew(agent.key.csr(None, &[]).expect("a request")))
@@ -298,6 +300,7 @@ async fn nobody_enrols_as_the_control_process_and_viewers_change_nothing() {
     let renewal = RenewRequest {
         csr_der: key().csr(None, &[]).expect("a request").into(),
         ttl_seconds: 0,
+        ..RenewRequest::default()
     };
     client.renew(renewal).await.expect("her own credential");
 }

@@ -130,6 +130,7 @@ impl Enrollment {
             identity: uri.clone().unwrap_or_default(),
             ttl_seconds: self.ttl_seconds,
             hosts: Vec::new(),
+            ..proto::EnrollRequest::default()
         };
         let enrolled = client
             .enroll(request)

@@ -93,6 +93,7 @@ impl Inner {
         let request = RenewRequest {
             csr_der: key.csr(None, &[])?.into(),
             ttl_seconds: 0,
+            ..RenewRequest::default()
         };
         let renewed = IdentityClient::new(self.control_channel().await?)
             .renew(request)

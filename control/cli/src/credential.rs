@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use ringgate_identity::AgentKey;
+use ringgate_identity::{AgentKey, ServerKey, Subject as Named};
 use ringgate_proto::control::v1::enroll_request::Authorization;
 use ringgate_proto::control::v1::identity_client::IdentityClient;
 use ringgate_proto::control::v1::revoke_request::Subject;
@@ -19,7 +19,8 @@ use crate::session::{Where, told};
 pub(crate) struct Enroll {
     /// Who: `acme/sales/bot/1`, `node/edge-1`, `operator/anna`, or `pseudonym` for a name that says nothing.
     identity: String,
-    /// Folder for the credential: key.pem, chain.pem and ca.pem, readable by you alone.
+    /// Folder for the credential: key.pem, chain.pem and ca.pem, readable by you alone. A node gets server-key.pem and
+    /// server-chain.pem too, to serve clients with that take no Ed25519 certificate from a server.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// What authorises it, as `ringgate join-token create` printed it; `-` reads it from the standard input. Without, you enrol
@@ -77,8 +78,14 @@ pub(crate) async fn enroll(at: &Where, out: Output, arguments: Enroll) -> Result
     };
     let key = AgentKey::generate()?;
     let pseudonym = arguments.identity == "pseudonym";
+    let server_key = match is_node(&arguments.identity) {
+        true => Some(ServerKey::generate()?),
+        false => None,
+    };
+    let server_csr = server_key.as_ref().map(|key| key.csr(None, &arguments.host));
     let request = EnrollRequest {
         csr_der: key.csr(None, &[])?.into(),
+        server_csr_der: server_csr.transpose()?.unwrap_or_default().into(),
         identity: if pseudonym {
             String::new()
         } else {
@@ -106,6 +113,11 @@ pub(crate) async fn enroll(at: &Where, out: Output, arguments: Enroll) -> Result
     write_private(&arguments.out.join("ca.pem"), &to_pem(anchors))?;
     write_private(&key_path, &key.to_pem()?)?;
     write_private(&chain_path, &to_pem(&enrolled.chain_der))?;
+    if let Some(key) = server_key {
+        write_private(&arguments.out.join("server-key.pem"), &key.to_pem()?)?;
+        let chain = to_pem(&enrolled.server_chain_der);
+        write_private(&arguments.out.join("server-chain.pem"), &chain)?;
+    }
     out.one(vec![
         ("identity", json!(enrolled.identity)),
         ("serial", json!(enrolled.serial)),
@@ -158,6 +170,15 @@ pub(crate) async fn revoke(at: &Where, out: Output, arguments: Revoke) -> Result
         ("serials", json!(revoked.serials)),
     ]);
     Ok(())
+}
+
+/// Whether an identity, or its path, is a node's.
+fn is_node(identity: &str) -> bool {
+    let path = match identity.strip_prefix("agp://") {
+        Some(rest) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => identity,
+    };
+    matches!(Named::from_path(path), Ok(Named::Node(_)))
 }
 
 fn to_pem(ders: &[bytes::Bytes]) -> String {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ringgate_identity::issue::{IssueError, Issued as Certificate};
-use ringgate_identity::tls::SharedCredential;
-use ringgate_identity::{AgentKey, CertificateDer, KeyError, NodeId, OperatorName, Subject, UnixTime};
+use ringgate_identity::tls::{Serving, SharedCredential};
+use ringgate_identity::{
+    AgentKey, CertificateDer, KeyError, NodeId, OperatorName, ServerKey, Subject, UnixTime,
+};
 use ringgate_proto::control::v1::Issued;
 use rustls::pki_types::pem::PemObject as _;
 use tonic::Status;
@@ -48,7 +50,6 @@ pub enum OwnError {
 #[derive(Debug)]
 pub struct OwnCredentials {
     context: Context,
-    key: AgentKey,
     /// What the server shows.
     pub server: Arc<SharedCredential>,
     renew_at: UnixTime,
@@ -61,12 +62,11 @@ impl OwnCredentials {
     /// [`OwnError`].
     pub async fn start(context: Context) -> Result<OwnCredentials, OwnError> {
         let key = AgentKey::generate()?;
-        let issued = certify_server(&context, &key).await?;
-        let server = Arc::new(SharedCredential::new(issued.chain.clone(), &key)?);
+        let (issued, serving) = certify_server(&context, &key).await?;
+        let server = SharedCredential::serving(issued.chain.clone(), &key, Some(serving))?;
         let mut own = OwnCredentials {
             context,
-            key,
-            server,
+            server: Arc::new(server),
             renew_at: renew_at(&issued),
         };
         own.renew_operator().await?;
@@ -92,9 +92,9 @@ impl OwnCredentials {
 
     async fn renew(&mut self) -> Result<(), OwnError> {
         // A key is certified once.
-        self.key = AgentKey::generate()?;
-        let issued = certify_server(&self.context, &self.key).await?;
-        self.server.swap(issued.chain.clone(), &self.key)?;
+        let key = AgentKey::generate()?;
+        let (issued, serving) = certify_server(&self.context, &key).await?;
+        self.server.swap(issued.chain.clone(), &key, Some(serving))?;
         self.renew_at = renew_at(&issued);
         self.renew_operator().await
     }
@@ -147,13 +147,24 @@ fn operator_left(context: &Context, folder: &Path) -> Result<Option<Duration>, O
         .map(|verified| Duration::from_secs(verified.not_after.as_secs().saturating_sub(now.as_secs()))))
 }
 
-async fn certify_server(context: &Context, key: &AgentKey) -> Result<Certificate, OwnError> {
+/// A certificate for this key, and one for clients that take no Ed25519 certificate from a server.
+async fn certify_server(context: &Context, key: &AgentKey) -> Result<(Certificate, Serving), OwnError> {
     let id = NodeId::new(CONTROL_NODE).map_err(|error| OwnError::Log(error.to_string()))?;
-    let ttl = context.settings.identity.leaf_ttl_seconds;
-    certify(context, key, &Subject::Node(id), &context.settings.hosts, ttl).await
+    let (hosts, ttl) = (
+        &context.settings.hosts,
+        context.settings.identity.leaf_ttl_seconds,
+    );
+    let issued = certify(context, key, &Subject::Node(id.clone()), hosts, ttl).await?;
+    let key = ServerKey::generate()?;
+    let (csr, ttl) = (key.csr(None, hosts)?, u32::try_from(ttl).unwrap_or(u32::MAX));
+    let issuer = context.authority.issuer();
+    let serving = issuer.issue_server(&csr, &id, ttl, hosts, UnixTime::now())?;
+    log(context, &serving).await?;
+    let chain = serving.chain;
+    Ok((issued, Serving { chain, key }))
 }
 
-/// Certifies a key of this process, and writes it to the issuance log.
+/// Certifies a key of this process, and writes that to the issuance log.
 async fn certify(
     context: &Context,
     key: &AgentKey,
@@ -167,10 +178,17 @@ async fn certify(
         .authority
         .issuer()
         .issue(&csr, subject, ttl, hosts, UnixTime::now())?;
-    let step = Log(log_entry(&issued, "the control process itself".to_owned()));
-    let logged = context.ledger.take(step).await;
-    logged.map_err(|status| OwnError::Log(status.message().to_owned()))?;
+    log(context, &issued).await?;
     Ok(issued)
+}
+
+/// Writes a certificate of this process to the issuance log.
+async fn log(context: &Context, issued: &Certificate) -> Result<(), OwnError> {
+    let step = Log(log_entry(issued, "the control process itself".to_owned()));
+    let logged = context.ledger.take(step).await;
+    logged
+        .map(drop)
+        .map_err(|status| OwnError::Log(status.message().to_owned()))
 }
 
 struct Log(Issued);

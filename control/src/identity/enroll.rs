@@ -1,7 +1,7 @@
 //! Certificates and bearer tokens for those who may have them.
 
 use async_trait::async_trait;
-use ringgate_identity::issue::IssueError;
+use ringgate_identity::issue::{IssueError, Issued as Certificate};
 use ringgate_identity::{Pseudonym, Subject, UnixTime, Verified, thumbprint};
 use ringgate_proto::control::v1::enroll_request::Authorization;
 use ringgate_proto::control::v1::{
@@ -66,27 +66,23 @@ impl IdentityService {
         let authority = self
             .authorize(caller, &subject, &request.hosts, request.authorization)
             .await?;
+        let ttl = self.ttl(request.ttl_seconds);
         let issued = self
             .context
             .authority
             .issuer()
-            .issue(
-                &request.csr_der,
-                &subject,
-                self.ttl(request.ttl_seconds),
-                &request.hosts,
-                UnixTime::now(),
-            )
+            .issue(&request.csr_der, &subject, ttl, &request.hosts, UnixTime::now())
             .map_err(|error| issue_refusal(&error))?;
+        let server = self.server_certificate(&request.server_csr_der, &subject, ttl, &request.hosts)?;
         let by = authority.name();
         caller.about(uri, format!("serial {}, authorised by {by}", issued.serial));
-        let entry = log_entry(&issued, by);
+        let entries = log_entries(&issued, server.as_ref(), &by);
         let join = match authority {
             Authority::JoinToken { id, secret } => Some((id, secret)),
             Authority::Issuer(_) | Authority::Operator(_) => None,
         };
         let step = Enrol {
-            entry,
+            entries,
             join,
             subject,
             hosts: request.hosts,
@@ -94,7 +90,30 @@ impl IdentityService {
         };
         self.context.ledger.take(step).await?;
         caller.set_recorded();
-        Ok(self.enrolled(issued, String::new()))
+        Ok(self.enrolled(issued, server, String::new()))
+    }
+
+    /// The second certificate of a node that asks for one.
+    fn server_certificate(
+        &self,
+        csr_der: &[u8],
+        subject: &Subject,
+        ttl: u32,
+        hosts: &[String],
+    ) -> Result<Option<Certificate>, Status> {
+        if csr_der.is_empty() {
+            return Ok(None);
+        }
+        let Subject::Node(node) = subject else {
+            return Err(refusal(
+                Code::InvalidArgument,
+                "IDENTITY_NOT_ALLOWED",
+                "a server's certificate is for nodes: leave `server_csr_der` empty",
+            ));
+        };
+        let issuer = self.context.authority.issuer();
+        let issued = issuer.issue_server(csr_der, node, ttl, hosts, UnixTime::now());
+        issued.map(Some).map_err(|error| issue_refusal(&error))
     }
 
     /// Whether somebody may be enrolled. A join token is only looked at here; it is used up with the commit.
@@ -162,19 +181,20 @@ impl IdentityService {
                 }
                 _ => issue_refusal(&error),
             })?;
+        let server = self.server_certificate(&request.server_csr_der, &verified.subject, ttl, &hosts)?;
         let before = verified.serial.to_string();
         caller.about(
             verified.uri.clone(),
             format!("serial {} after {before}", issued.serial),
         );
         let step = Renewal {
-            entry: log_entry(&issued, format!("serial {before}")),
+            entries: log_entries(&issued, server.as_ref(), &format!("serial {before}")),
             before: before.clone(),
             audit: caller.entry("ok"),
         };
         self.context.ledger.take(step).await?;
         caller.set_recorded();
-        Ok(self.enrolled(issued, before))
+        Ok(self.enrolled(issued, server, before))
     }
 
     /// A token does not outlive the certificate that it was asked for with.
@@ -358,6 +378,21 @@ fn random() -> Result<[u8; 16], Status> {
     Ok(bytes)
 }
 
+/// What the issuance log says of a certificate, and of a node's second one.
+fn log_entries(issued: &Certificate, server: Option<&Certificate>, by: &str) -> Vec<Issued> {
+    let all = [Some(issued), server].into_iter().flatten();
+    all.map(|issued| log_entry(issued, by.to_owned())).collect()
+}
+
+/// Writes certificates to the issuance log, unless their identity is revoked or a key was certified before.
+async fn certify(draft: &mut Draft, entries: &[Issued]) -> Result<(), Status> {
+    for entry in entries {
+        check_new(draft, entry).await?;
+        draft.issued(entry.clone()).await?;
+    }
+    Ok(())
+}
+
 /// That an identity is not revoked and a key was not certified before.
 async fn check_new(draft: &mut Draft, entry: &Issued) -> Result<(), Status> {
     let revoked = draft.get(&keys::revoked_identity(&entry.identity)).await?;
@@ -386,7 +421,7 @@ async fn check_new(draft: &mut Draft, entry: &Issued) -> Result<(), Status> {
 }
 
 struct Enrol {
-    entry: Issued,
+    entries: Vec<Issued>,
     join: Option<(String, String)>,
     subject: Subject,
     hosts: Vec<String>,
@@ -413,14 +448,13 @@ impl Step for Enrol {
                 draft.put(&slot, &stored);
             }
         }
-        check_new(draft, &self.entry).await?;
-        draft.issued(self.entry.clone()).await?;
+        certify(draft, &self.entries).await?;
         draft.audit(self.audit.clone()).await
     }
 }
 
 struct Renewal {
-    entry: Issued,
+    entries: Vec<Issued>,
     before: String,
     audit: AuditEntry,
 }
@@ -438,8 +472,7 @@ impl Step for Renewal {
                 "the certificate has been revoked; enrol anew",
             ));
         }
-        check_new(draft, &self.entry).await?;
-        draft.issued(self.entry.clone()).await?;
+        certify(draft, &self.entries).await?;
         draft.audit(self.audit.clone()).await
     }
 }

@@ -106,14 +106,20 @@ impl IdentityService {
     }
 
     /// What is told of a certificate that was issued.
-    fn enrolled(&self, issued: Certificate, supersedes_serial: String) -> Enrolled {
+    fn enrolled(
+        &self,
+        issued: Certificate,
+        server: Option<Certificate>,
+        supersedes_serial: String,
+    ) -> Enrolled {
         let (start, end) = (issued.not_before.as_secs(), issued.not_after.as_secs());
+        let ders = |chain: &[CertificateDer<'_>]| {
+            let ders = chain.iter().map(|der| Bytes::copy_from_slice(der));
+            ders.collect::<Vec<_>>()
+        };
         Enrolled {
-            chain_der: issued
-                .chain
-                .iter()
-                .map(|der| Bytes::copy_from_slice(der))
-                .collect(),
+            chain_der: ders(&issued.chain),
+            server_chain_der: server.map_or_else(Vec::new, |server| ders(&server.chain)),
             serial: issued.serial.to_string(),
             identity: issued.uri,
             not_after_unix: wire::unix(issued.not_after),
@@ -167,7 +173,7 @@ pub(crate) fn log_entry(issued: &Certificate, authorized_by: String) -> Issued {
     Issued {
         serial: issued.serial.to_string(),
         identity: issued.uri.clone(),
-        key_sha256: Bytes::copy_from_slice(&Sha256::digest(issued.key)),
+        key_sha256: Bytes::copy_from_slice(&Sha256::digest(&issued.key)),
         not_before_unix: wire::unix(issued.not_before),
         not_after_unix: wire::unix(issued.not_after),
         authorized_by,

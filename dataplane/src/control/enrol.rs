@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ringgate_identity::{
-    AgentKey, CertificateDer, NodeId, Revocations, Subject, TrustBundle, UnixTime, Verified, Verifier,
-    tls::{client_config, pinned_verifier},
+    AgentKey, CertificateDer, NodeId, Revocations, ServerKey, Subject, TrustBundle, UnixTime, Verified,
+    Verifier,
+    tls::{Serving, client_config, pinned_verifier},
 };
 use ringgate_proto::control::v1 as proto;
 use rustls::client::WebPkiServerVerifier;
@@ -44,42 +45,63 @@ impl Applicant {
         })
     }
 
-    /// Asks for the first certificate, with a join token.
+    /// Asks for the first certificates, with a join token.
     pub(super) async fn enrol(
         &self,
         channel: &Channel,
         trust: &TrustBundle,
         join_token: String,
-    ) -> Result<Credential, ControlError> {
-        let key = AgentKey::generate()?;
+    ) -> Result<(Credential, Serving), ControlError> {
+        let keys = Keys::generate()?;
         let subject = Subject::Node(self.id.clone());
-        let csr = key.csr(Some((&trust.domain, &subject)), &self.hosts)?;
         let request = proto::EnrollRequest {
-            csr_der: csr.into(),
+            csr_der: keys.own.csr(Some((&trust.domain, &subject)), &self.hosts)?.into(),
+            server_csr_der: keys
+                .server
+                .csr(Some((&trust.domain, &subject)), &self.hosts)?
+                .into(),
             identity: subject.uri(&trust.domain),
             hosts: self.hosts.clone(),
             authorization: Some(proto::enroll_request::Authorization::JoinToken(join_token)),
             ..proto::EnrollRequest::default()
         };
         let enrolled: proto::Enrolled = channel.call(ENROLL, &request).await?;
-        accept(key, &enrolled.chain_der, trust)
+        accept(keys, &enrolled, trust)
     }
 
-    /// Asks for a certificate for a new key, over a connection that shows the present one.
+    /// Asks for certificates for new keys, over a connection that shows the present one.
     pub(super) async fn renew(
         &self,
         channel: &Channel,
         trust: &TrustBundle,
-    ) -> Result<Credential, ControlError> {
-        let key = AgentKey::generate()?;
+    ) -> Result<(Credential, Serving), ControlError> {
+        let keys = Keys::generate()?;
         let subject = Subject::Node(self.id.clone());
-        let csr = key.csr(Some((&trust.domain, &subject)), &self.hosts)?;
         let request = proto::RenewRequest {
-            csr_der: csr.into(),
+            csr_der: keys.own.csr(Some((&trust.domain, &subject)), &self.hosts)?.into(),
+            server_csr_der: keys
+                .server
+                .csr(Some((&trust.domain, &subject)), &self.hosts)?
+                .into(),
             ttl_seconds: 0,
         };
         let enrolled: proto::Enrolled = channel.call(RENEW, &request).await?;
-        accept(key, &enrolled.chain_der, trust)
+        accept(keys, &enrolled, trust)
+    }
+}
+
+/// The keys of a node's two certificates: its identity's, and one for clients that take no Ed25519 certificate from a server.
+struct Keys {
+    own: AgentKey,
+    server: ServerKey,
+}
+
+impl Keys {
+    fn generate() -> Result<Keys, ControlError> {
+        Ok(Keys {
+            own: AgentKey::generate()?,
+            server: ServerKey::generate()?,
+        })
     }
 }
 
@@ -109,11 +131,30 @@ pub(super) fn first_tls(config: &Config) -> Result<Arc<ClientConfig>, ControlErr
 }
 
 /// A certificate is taken only if everyone else would take it, too.
-fn accept(key: AgentKey, chain: &[Bytes], trust: &TrustBundle) -> Result<Credential, ControlError> {
-    let chain: Vec<CertificateDer<'static>> = chain.iter().map(|der| der.to_vec().into()).collect();
-    let credential = Credential { key, chain };
+fn accept(
+    keys: Keys,
+    enrolled: &proto::Enrolled,
+    trust: &TrustBundle,
+) -> Result<(Credential, Serving), ControlError> {
+    let credential = Credential {
+        key: keys.own,
+        chain: chain(&enrolled.chain_der),
+    };
     verified(&credential, trust)?;
-    Ok(credential)
+    let serving = Serving {
+        key: keys.server,
+        chain: chain(&enrolled.server_chain_der),
+    };
+    match serving.chain.is_empty() {
+        true => Err(ControlError::Unusable(
+            "no certificate for the node's ECDSA key".to_owned(),
+        )),
+        false => Ok((credential, serving)),
+    }
+}
+
+fn chain(ders: &[Bytes]) -> Vec<CertificateDer<'static>> {
+    ders.iter().map(|der| der.to_vec().into()).collect()
 }
 
 /// What a credential says, if it is good now.

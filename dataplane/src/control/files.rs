@@ -1,4 +1,4 @@
-//! What a node keeps on disk: its credential, and the state it was told last.
+//! What a node keeps on disk: its credential, its second certificate for serving, and the state it was told last.
 //!
 //! Each file is written whole to a temporary one, synced and renamed, so that a crash leaves the old or the new.
 
@@ -10,15 +10,19 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
-use ringgate_identity::{AgentKey, CertificateDer};
+use ringgate_identity::tls::Serving;
+use ringgate_identity::{AgentKey, CertificateDer, ServerKey};
 use ringgate_proto::control::v1::NodeState;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::error::ControlError;
 
 /// Key and certificate chain, PEM.
 const CREDENTIAL: &str = "credential.pem";
+/// The same of the second certificate, for clients that take no Ed25519 certificate from a server.
+const SERVING: &str = "serving.pem";
 /// The state: magic, SHA-256 of the rest, and a `NodeState` that is a snapshot.
 const STATE: &str = "state.bin";
 const MAGIC: &[u8; 8] = b"RGSTATE1";
@@ -55,7 +59,38 @@ impl Folder {
 
     /// The node's credential, if it has one.
     pub(super) fn credential(&self) -> Result<Option<Credential>, ControlError> {
-        let path = self.0.join(CREDENTIAL);
+        let read = self.keyed(CREDENTIAL, "it has no Ed25519 key", |text| {
+            AgentKey::from_pem(text).ok()
+        })?;
+        Ok(read.map(|(key, chain)| Credential { key, chain }))
+    }
+
+    pub(super) fn save_credential(&self, credential: &Credential) -> Result<(), ControlError> {
+        let text = with_chain(credential.key.to_pem()?, &credential.chain);
+        self.write(CREDENTIAL, text.as_bytes())
+    }
+
+    /// The node's second certificate, if it has one.
+    pub(super) fn serving(&self) -> Result<Option<Serving>, ControlError> {
+        let read = self.keyed(SERVING, "it has no ECDSA P-256 key", |text| {
+            ServerKey::from_pem(text).ok()
+        })?;
+        Ok(read.map(|(key, chain)| Serving { chain, key }))
+    }
+
+    pub(super) fn save_serving(&self, serving: &Serving) -> Result<(), ControlError> {
+        let text = with_chain(serving.key.to_pem()?, &serving.chain);
+        self.write(SERVING, text.as_bytes())
+    }
+
+    /// A key and the certificates that follow it in a file, if that is there.
+    fn keyed<K>(
+        &self,
+        name: &str,
+        no_key: &'static str,
+        key: impl FnOnce(&str) -> Option<K>,
+    ) -> Result<Option<(K, Vec<CertificateDer<'static>>)>, ControlError> {
+        let path = self.0.join(name);
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
@@ -64,29 +99,15 @@ impl Folder {
             path: path.clone(),
             what,
         };
-        let text = String::from_utf8(bytes).map_err(|_| damaged("it is no PEM"))?;
-        let key = AgentKey::from_pem(&text).map_err(|_| damaged("it has no Ed25519 key"))?;
+        let text = Zeroizing::new(String::from_utf8(bytes).map_err(|_| damaged("it is no PEM"))?);
+        let key = key(&text).ok_or_else(|| damaged(no_key))?;
         let chain = CertificateDer::pem_slice_iter(text.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| damaged("a certificate cannot be read"))?;
         match chain.is_empty() {
             true => Err(damaged("it has no certificate")),
-            false => Ok(Some(Credential { key, chain })),
+            false => Ok(Some((key, chain))),
         }
-    }
-
-    pub(super) fn save_credential(&self, credential: &Credential) -> Result<(), ControlError> {
-        let mut text = credential.key.to_pem()?;
-        for certificate in &credential.chain {
-            text.push_str("-----BEGIN CERTIFICATE-----\n");
-            let encoded = STANDARD.encode(certificate);
-            for line in encoded.as_bytes().chunks(PEM_LINE) {
-                text.extend(line.iter().map(|&byte| char::from(byte)));
-                text.push('\n');
-            }
-            text.push_str("-----END CERTIFICATE-----\n");
-        }
-        self.write(CREDENTIAL, text.as_bytes())
     }
 
     /// The state in force last, if there was one.
@@ -142,6 +163,20 @@ impl Folder {
             source,
         })
     }
+}
+
+/// A key as PEM, and its certificates after it.
+fn with_chain(mut text: Zeroizing<String>, chain: &[CertificateDer<'_>]) -> Zeroizing<String> {
+    for certificate in chain {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = STANDARD.encode(certificate);
+        for line in encoded.as_bytes().chunks(PEM_LINE) {
+            text.extend(line.iter().map(|&byte| char::from(byte)));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, ControlError> {

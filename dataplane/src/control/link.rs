@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
-use ringgate_identity::tls::{Expected, SharedCredential, client_config, server_verifier};
+use ringgate_identity::tls::{Expected, Serving, SharedCredential, client_config, server_verifier};
 use ringgate_identity::{Reason, Revocations, SharedVerifier, Verifier};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
@@ -175,12 +175,18 @@ impl Member {
         Ok(Arc::new(client_config(verifier, Some(self.credential.clone()))?))
     }
 
-    /// Another certificate, from now on.
-    pub(super) fn take_credential(&mut self, credential: &Credential) -> Result<(), ControlError> {
+    /// Other certificates, from now on.
+    pub(super) fn take_credential(
+        &mut self,
+        credential: &Credential,
+        serving: Serving,
+    ) -> Result<(), ControlError> {
         let verifier = self.verifier.load();
         let verified = verified(credential, verifier.bundle())?;
+        self.folder.save_serving(&serving)?;
         self.folder.save_credential(credential)?;
-        self.credential.swap(credential.chain.clone(), &credential.key)?;
+        self.credential
+            .swap(credential.chain.clone(), &credential.key, Some(serving))?;
         self.renew_at = std::time::Instant::now() + renew_in(&verified, u64::from_le_bytes(random()));
         Ok(())
     }
@@ -211,15 +217,21 @@ async fn prepare(
         (credential, _) => enrol(config, &folder, &applicant, credential).await?,
     };
     let verified = verified(&credential, verifier.bundle())?;
+    let serving = folder.serving()?;
+    let renew_in = match &serving {
+        Some(_) => renew_in(&verified, u64::from_le_bytes(random())),
+        None => Duration::ZERO,
+    };
+    let credential = SharedCredential::serving(credential.chain, &credential.key, serving)?;
     let mut member = Member {
         sources,
         folder,
         applicant,
-        credential: Arc::new(SharedCredential::new(credential.chain, &credential.key)?),
+        credential: Arc::new(credential),
         verifier: Arc::new(SharedVerifier::new(verifier)),
         state,
         status,
-        renew_at: std::time::Instant::now() + renew_in(&verified, u64::from_le_bytes(random())),
+        renew_at: std::time::Instant::now() + renew_in,
     };
     if member.state.is_none() {
         first_state(&mut member, config, reports).await?;
@@ -268,7 +280,8 @@ async fn enrol(
             let credential = match &credential {
                 Some(credential) => credential.clone(),
                 None => {
-                    let enrolled = applicant.enrol(&channel, &trust, join_token.clone()).await?;
+                    let (enrolled, serving) = applicant.enrol(&channel, &trust, join_token.clone()).await?;
+                    folder.save_serving(&serving)?;
                     folder.save_credential(&enrolled)?;
                     enrolled
                 }

@@ -77,8 +77,8 @@ pub(super) async fn run(
             }
             Event::RenewalDue => {
                 let trust = member.verifier.load();
-                let renewed = member.applicant.renew(&channel, trust.bundle()).await?;
-                member.take_credential(&renewed)?;
+                let (renewed, serving) = member.applicant.renew(&channel, trust.bundle()).await?;
+                member.take_credential(&renewed, serving)?;
                 return Ok(Ended::Renewed);
             }
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ED25519};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::subject::{Subject, TrustDomain};
-use crate::{Reason, Serial};
+use crate::{Reason, SERVER_KEY_BYTES, Serial};
 
 /// Largest certificate in bytes. One with the longest name is below 5 KiB.
 pub(crate) const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
@@ -81,6 +81,21 @@ pub(crate) fn ed25519_key(spki: &SubjectPublicKeyInfo<'_>) -> Option<[u8; 32]> {
     let key = &spki.subject_public_key;
     let plain = spki.algorithm.algorithm == OID_SIG_ED25519
         && spki.algorithm.parameters.is_none()
+        && key.unused_bits == 0;
+    if plain {
+        key.data.as_ref().try_into().ok()
+    } else {
+        None
+    }
+}
+
+/// The uncompressed point of a P-256 public key (RFC 5480 §2.1.1, §2.2), or `None` for another.
+#[cfg(feature = "issue")]
+pub(crate) fn p256_key(spki: &SubjectPublicKeyInfo<'_>) -> Option<[u8; SERVER_KEY_BYTES]> {
+    let curve = spki.algorithm.parameters.as_ref()?.as_oid().ok()?;
+    let key = &spki.subject_public_key;
+    let plain = spki.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
+        && curve == OID_EC_P256
         && key.unused_bits == 0;
     if plain {
         key.data.as_ref().try_into().ok()

@@ -24,6 +24,12 @@ pub enum KeyError {
         "not an Ed25519 private key; it must be PKCS#8, as `openssl genpkey -algorithm ed25519` writes it"
     )]
     Malformed,
+    /// A server's key that is another one.
+    #[error("not an ECDSA P-256 private key in PKCS#8; delete it, and its holder gets another")]
+    NotP256,
+    /// A certificate for another key.
+    #[error("the certificate is not for this key; use the two that were issued together")]
+    Mismatch,
     /// The cryptographic library failed.
     #[error("the key could not be generated or written; the system's random source may be unavailable")]
     Library,
@@ -92,12 +98,7 @@ impl AgentKey {
     /// # Errors
     /// [`KeyError::Library`].
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        let text = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(&*self.to_pkcs8()?));
-        // 48 bytes of DER are 64 characters: one line (RFC 7468 §2).
-        Ok(Zeroizing::new(format!(
-            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            *text
-        )))
+        Ok(private_pem(&self.to_pkcs8()?))
     }
 
     /// The key as rustls takes it.
@@ -148,15 +149,39 @@ impl AgentKey {
         subject: Option<(&TrustDomain, &Subject)>,
         hosts: &[String],
     ) -> Result<Vec<u8>, KeyError> {
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        if let Some((domain, subject)) = subject {
-            params.subject_alt_names.push(uri_name(&subject.uri(domain))?);
-        }
-        params.subject_alt_names.extend(host_names(hosts)?);
-        let request = params.serialize_request(self).map_err(|_| KeyError::Library)?;
-        Ok(request.der().to_vec())
+        request(self, subject, hosts)
     }
+}
+
+/// A certificate request of whoever holds `key`.
+pub(crate) fn request(
+    key: &impl rcgen::SigningKey,
+    subject: Option<(&TrustDomain, &Subject)>,
+    hosts: &[String],
+) -> Result<Vec<u8>, KeyError> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if let Some((domain, subject)) = subject {
+        params.subject_alt_names.push(uri_name(&subject.uri(domain))?);
+    }
+    params.subject_alt_names.extend(host_names(hosts)?);
+    let request = params.serialize_request(key).map_err(|_| KeyError::Library)?;
+    Ok(request.der().to_vec())
+}
+
+/// PKCS#8 as PEM, in lines of 64 characters (RFC 7468 §2).
+pub(crate) fn private_pem(der: &[u8]) -> Zeroizing<String> {
+    let text = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(der));
+    let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END PRIVATE KEY-----\n");
+    pem
 }
 
 /// The RFC 7638 thumbprint of an Ed25519 key (RFC 8037 appendix A.3).

@@ -2,7 +2,8 @@
 //!
 //! The control process, the data plane and the SDK verify with this crate and nothing else, so that they cannot differ. A
 //! credential is an X.509 chain whose leaf names one [`Subject`] and holds its Ed25519 key, or a bearer token that is bound to
-//! such a key ([`token`]).
+//! such a key ([`token`]). Beside it, nodes have a certificate for an ECDSA key ([`ServerKey`]) that proves nothing here: clients
+//! that take no other from a server verify it by the rules of the web.
 //!
 //! Invariants worth naming:
 //!
@@ -19,6 +20,7 @@ mod reason;
 mod replay;
 mod revocation;
 mod serial;
+mod server_key;
 mod subject;
 mod verifier;
 
@@ -40,6 +42,7 @@ pub use replay::{PROOFS_DEFAULT, ProofId, ReplayCache};
 pub use revocation::{REVOCATIONS_MAX, Revocation, RevocationError, Revocations, Revoked};
 pub use rustls::pki_types::{CertificateDer, UnixTime};
 pub use serial::{SERIAL_BYTES_MAX, Serial, SerialError};
+pub use server_key::{SERVER_KEY_BYTES, ServerKey};
 pub use subject::{
     ID_BYTES_MAX, NodeId, OperatorName, Pseudonym, Subject, SubjectError, TRUST_DOMAIN_BYTES_MAX,
     TrustDomain, URI_BYTES_MAX,

@@ -1,6 +1,7 @@
 //! The verifier in TLS handshakes, and TLS configurations that have no other.
 //!
-//! TLS 1.3 only, Ed25519 only. Sessions are never resumed: a resumed session would skip the verification, and so outlive a
+//! TLS 1.3 only, and Ed25519 only where this crate verifies; clients that verify by themselves may be shown an ECDSA certificate
+//! ([`Serving`]). Sessions are never resumed: a resumed session would skip the verification, and so outlive a
 //! revocation.
 
 use std::fmt;
@@ -10,7 +11,9 @@ use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivatePkcs8KeyDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
+};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -20,7 +23,7 @@ use rustls::{
 };
 
 use crate::verifier::{is_for_host, verify_pinned};
-use crate::{AgentKey, Fingerprint, KeyError, NodeId, Reason, SharedVerifier, Subject};
+use crate::{AgentKey, Fingerprint, KeyError, NodeId, Reason, ServerKey, SharedVerifier, Subject};
 
 /// What both ends speak: HTTP/2 (RFC 9113 §3.3).
 const ALPN_H2: &[u8] = b"h2";
@@ -39,7 +42,22 @@ pub enum Expected {
 
 /// A certificate chain and its key, replaced without a restart. Both a server's and a client's.
 #[derive(Debug)]
-pub struct SharedCredential(ArcSwap<CertifiedKey>);
+pub struct SharedCredential(ArcSwap<Shown>);
+
+/// What a node serves with where its client takes no Ed25519 certificate from a server: chain, leaf first, and key.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: ServerKey,
+}
+
+#[derive(Debug)]
+struct Shown {
+    own: Arc<CertifiedKey>,
+    serving: Option<Arc<CertifiedKey>>,
+}
 
 impl SharedCredential {
     /// Starts with one: the chain, leaf first, and its key.
@@ -47,30 +65,65 @@ impl SharedCredential {
     /// # Errors
     /// [`KeyError`].
     pub fn new(chain: Vec<CertificateDer<'static>>, key: &AgentKey) -> Result<Self, KeyError> {
-        Ok(Self(ArcSwap::new(certified(chain, key)?)))
+        Ok(Self(ArcSwap::from_pointee(Shown::new(chain, key, None)?)))
     }
 
-    /// Replaces it for the handshakes to come.
+    /// Starts with one, and with what other clients than ours are served with.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn swap(&self, chain: Vec<CertificateDer<'static>>, key: &AgentKey) -> Result<(), KeyError> {
-        self.0.store(certified(chain, key)?);
+    pub fn serving(
+        chain: Vec<CertificateDer<'static>>,
+        key: &AgentKey,
+        serving: Option<Serving>,
+    ) -> Result<Self, KeyError> {
+        Ok(Self(ArcSwap::from_pointee(Shown::new(chain, key, serving)?)))
+    }
+
+    /// Replaces all of it for the handshakes to come.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn swap(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: &AgentKey,
+        serving: Option<Serving>,
+    ) -> Result<(), KeyError> {
+        self.0.store(Arc::new(Shown::new(chain, key, serving)?));
         Ok(())
     }
 }
 
-fn certified(chain: Vec<CertificateDer<'static>>, key: &AgentKey) -> Result<Arc<CertifiedKey>, KeyError> {
-    let signing = aws_lc_rs::sign::any_eddsa_type(&rustls::pki_types::PrivatePkcs8KeyDer::from(
-        key.to_pkcs8()?.as_slice(),
-    ))
-    .map_err(|_| KeyError::Malformed)?;
-    Ok(Arc::new(CertifiedKey::new(chain, signing)))
+impl Shown {
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: &AgentKey,
+        serving: Option<Serving>,
+    ) -> Result<Self, KeyError> {
+        let own = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key.to_pkcs8()?.as_slice()));
+        let serving = serving.map(|serving| {
+            let key = aws_lc_rs::sign::any_ecdsa_type(&serving.key.to_rustls()?);
+            let key = key.map_err(|_| KeyError::NotP256)?;
+            let certified = CertifiedKey::new(serving.chain, key);
+            certified.keys_match().map_err(|_| KeyError::Mismatch)?;
+            Ok::<_, KeyError>(Arc::new(certified))
+        });
+        Ok(Self {
+            own: Arc::new(CertifiedKey::new(chain, own.map_err(|_| KeyError::Malformed)?)),
+            serving: serving.transpose()?,
+        })
+    }
 }
 
 impl ResolvesServerCert for SharedCredential {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.load();
+        let takes_own = hello.signature_schemes().contains(&SignatureScheme::ED25519);
+        Some(match &shown.serving {
+            Some(serving) if !takes_own => serving.clone(),
+            _ => shown.own.clone(),
+        })
     }
 }
 
@@ -78,7 +131,7 @@ impl ResolvesClientCert for SharedCredential {
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         schemes
             .contains(&SignatureScheme::ED25519)
-            .then(|| self.0.load_full())
+            .then(|| self.0.load().own.clone())
     }
 
     fn has_certs(&self) -> bool {

@@ -1,13 +1,14 @@
 //! Certificate requests (PKCS#10, RFC 2986).
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use thiserror::Error;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::oid_registry::{OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ED25519};
 use x509_parser::prelude::FromDer;
 
-use crate::certificate::ed25519_key;
+use crate::SERVER_KEY_BYTES;
+use crate::certificate::{ed25519_key, p256_key};
 
 /// Largest request in bytes. One for the longest name is below 4 KiB.
 pub const CSR_BYTES_MAX: usize = 16 * 1024;
@@ -24,8 +25,10 @@ pub enum CsrError {
     /// Its signature is not of the key it is for.
     #[error("the certificate request is not signed by the key that it is for; sign it with that key")]
     BadSignature,
-    /// Another key than Ed25519.
-    #[error("the key type is not allowed; use an Ed25519 key")]
+    /// Another key than Ed25519, or for a server's certificate than ECDSA P-256.
+    #[error(
+        "the key type is not allowed; use an Ed25519 key, and ECDSA P-256 for a server's second certificate"
+    )]
     KeyTypeNotAllowed,
 }
 
@@ -43,9 +46,9 @@ impl CsrError {
 /// What a request says. Its sender holds the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CsrFacts {
+pub struct CsrFacts<K = [u8; 32]> {
     /// The key to certify.
-    pub key: [u8; 32],
+    pub key: K,
     /// The URIs it asks for; whether they are granted is for others to say.
     pub uris: Vec<String>,
 }
@@ -55,13 +58,7 @@ pub struct CsrFacts {
 /// # Errors
 /// [`CsrError`].
 pub fn check_csr(der: &[u8]) -> Result<CsrFacts, CsrError> {
-    if der.len() > CSR_BYTES_MAX {
-        return Err(CsrError::Malformed);
-    }
-    let request = match X509CertificationRequest::from_der(der) {
-        Ok(([], request)) => request,
-        _ => return Err(CsrError::Malformed),
-    };
+    let request = read(der)?;
     let info = &request.certification_request_info;
     let signature = &request.signature_value.data;
     let key = ed25519_key(&info.subject_pki).ok_or(CsrError::KeyTypeNotAllowed)?;
@@ -75,6 +72,43 @@ pub fn check_csr(der: &[u8]) -> Result<CsrFacts, CsrError> {
     if der != envelope(info.raw, signature) {
         return Err(CsrError::Malformed);
     }
+    Ok(CsrFacts {
+        key,
+        uris: uris(&request),
+    })
+}
+
+/// The same for a server's second certificate, whose key is ECDSA P-256.
+///
+/// # Errors
+/// [`CsrError`].
+pub fn check_server_csr(der: &[u8]) -> Result<CsrFacts<[u8; SERVER_KEY_BYTES]>, CsrError> {
+    let request = read(der)?;
+    let info = &request.certification_request_info;
+    let key = p256_key(&info.subject_pki).ok_or(CsrError::KeyTypeNotAllowed)?;
+    if request.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256 {
+        return Err(CsrError::KeyTypeNotAllowed);
+    }
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
+        .verify(info.raw, &request.signature_value.data)
+        .map_err(|_| CsrError::BadSignature)?;
+    Ok(CsrFacts {
+        key,
+        uris: uris(&request),
+    })
+}
+
+fn read(der: &[u8]) -> Result<X509CertificationRequest<'_>, CsrError> {
+    if der.len() > CSR_BYTES_MAX {
+        return Err(CsrError::Malformed);
+    }
+    match X509CertificationRequest::from_der(der) {
+        Ok(([], request)) => Ok(request),
+        _ => Err(CsrError::Malformed),
+    }
+}
+
+fn uris(request: &X509CertificationRequest<'_>) -> Vec<String> {
     let mut uris = Vec::new();
     for extension in request.requested_extensions().into_iter().flatten() {
         if let ParsedExtension::SubjectAlternativeName(names) = extension {
@@ -84,7 +118,7 @@ pub fn check_csr(der: &[u8]) -> Result<CsrFacts, CsrError> {
             }));
         }
     }
-    Ok(CsrFacts { key, uris })
+    uris
 }
 
 /// The DER of a request around what is signed: SEQUENCE { info, AlgorithmIdentifier { id-Ed25519 }, BIT STRING }.
@@ -158,12 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn a_servers_request_proves_possession_of_its_key() {
+        let key = crate::ServerKey::generate().expect("random source");
+        let domain = TrustDomain::new("acme.example").expect("valid");
+        let subject = Subject::from_path("node/edge-1").expect("valid");
+        let csr = key
+            .csr(Some((&domain, &subject)), &["gateway.example".to_owned()])
+            .expect("request");
+        let facts = check_server_csr(&csr).expect("good");
+        assert_eq!(facts.key, *key.public());
+        assert_eq!(facts.uris, ["agp://acme.example/node/edge-1"]);
+        let other = crate::ServerKey::generate().expect("random source");
+        let at = csr
+            .windows(facts.key.len())
+            .position(|window| *window == facts.key)
+            .expect("the key is in it");
+        let mut swapped = csr.clone();
+        swapped[at..at + facts.key.len()].copy_from_slice(other.public());
+        assert_eq!(check_server_csr(&swapped), Err(CsrError::BadSignature));
+        assert_eq!(check_server_csr(&csr[..csr.len() - 1]), Err(CsrError::Malformed));
+        assert_eq!(check_csr(&csr), Err(CsrError::KeyTypeNotAllowed));
+        assert_eq!(check_server_csr(&request().1), Err(CsrError::KeyTypeNotAllowed));
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused() {
         let (_, csr) = request();
         bolero::check!()
             .with_type::<(Vec<u8>, u16)>()
             .for_each(|(bytes, at)| {
                 let _ = check_csr(bytes);
+                let _ = check_server_csr(bytes);
                 // Most random bytes fail at the first tag; so they are also put into a request.
                 let mut spliced = csr.clone();
                 let start = usize::from(*at) % spliced.len();

@@ -18,14 +18,14 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 pub use self::authority::{Authority, ISSUING_TTL_SECONDS, ROOT_TTL_SECONDS};
-pub use self::csr::{CSR_BYTES_MAX, CsrError, CsrFacts, check_csr};
+pub use self::csr::{CSR_BYTES_MAX, CsrError, CsrFacts, check_csr, check_server_csr};
 
 use crate::certificate;
 use crate::key::{host_names, uri_name};
 use crate::token::{Confirmation, TOKEN_TYPE, TokenClaims, header, sign};
 use crate::{
-    AgentKey, CLOCK_SKEW_SECONDS, Fingerprint, KeyError, Pseudonym, Serial, Subject, TokenKey, TrustBundle,
-    TrustDomain, Verifier,
+    AgentKey, CLOCK_SKEW_SECONDS, Fingerprint, KeyError, NodeId, Pseudonym, Serial, Subject, TokenKey,
+    TrustBundle, TrustDomain, Verifier,
 };
 
 /// Why something was not signed.
@@ -69,8 +69,8 @@ pub struct Issued {
     pub serial: Serial,
     /// The subject, as URI.
     pub uri: String,
-    /// The key that was certified.
-    pub key: [u8; 32],
+    /// The key that was certified: raw Ed25519, or a server's uncompressed P-256 point.
+    pub key: Box<[u8]>,
     /// The first second of its validity: a skew before it was issued.
     pub not_before: UnixTime,
     /// The last second of its validity.
@@ -188,16 +188,55 @@ impl Issuer {
         now: UnixTime,
     ) -> Result<Issued, IssueError> {
         let facts = check_csr(csr_der)?;
-        let uri = subject.uri(&self.domain);
-        if let Some(requested) = facts.uris.iter().find(|requested| **requested != uri) {
+        let node = matches!(subject, Subject::Node(_));
+        if !node && !hosts.is_empty() {
+            return Err(IssueError::HostsNotAllowed);
+        }
+        let mut usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if node {
+            usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        let leaf = Leaf {
+            key: &RawKey(&facts.key, &rcgen::PKCS_ED25519),
+            requested: &facts.uris,
+            uri: subject.uri(&self.domain),
+            hosts,
+            usages,
+        };
+        self.sign_leaf(leaf, ttl_seconds, now)
+    }
+
+    /// Certifies the ECDSA key of a request for a node to serve with, as [`issue`](Self::issue): its second certificate, for
+    /// clients that take no Ed25519 certificate from a server. It proves no identity to anybody who verifies with this crate.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub fn issue_server(
+        &self,
+        csr_der: &[u8],
+        node: &NodeId,
+        ttl_seconds: u32,
+        hosts: &[String],
+        now: UnixTime,
+    ) -> Result<Issued, IssueError> {
+        let facts = check_server_csr(csr_der)?;
+        let leaf = Leaf {
+            key: &RawKey(&facts.key, &rcgen::PKCS_ECDSA_P256_SHA256),
+            requested: &facts.uris,
+            uri: Subject::Node(node.clone()).uri(&self.domain),
+            hosts,
+            usages: vec![ExtendedKeyUsagePurpose::ServerAuth],
+        };
+        self.sign_leaf(leaf, ttl_seconds, now)
+    }
+
+    fn sign_leaf(&self, leaf: Leaf<'_>, ttl_seconds: u32, now: UnixTime) -> Result<Issued, IssueError> {
+        let uri = leaf.uri;
+        if let Some(requested) = leaf.requested.iter().find(|requested| **requested != uri) {
             return Err(IssueError::IdentityMismatch {
                 requested: requested.clone(),
                 granted: uri,
             });
-        }
-        let node = matches!(subject, Subject::Node(_));
-        if !node && !hosts.is_empty() {
-            return Err(IssueError::HostsNotAllowed);
         }
         if now >= self.not_after {
             return Err(IssueError::AuthorityExpired);
@@ -211,25 +250,20 @@ impl Issuer {
         params.not_before = date(not_before)?;
         params.not_after = date(not_after)?;
         params.subject_alt_names = vec![uri_name(&uri)?];
-        params.subject_alt_names.extend(host_names(hosts)?);
+        params.subject_alt_names.extend(host_names(leaf.hosts)?);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        if node {
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ServerAuth);
-        }
+        params.extended_key_usages = leaf.usages;
         params.use_authority_key_identifier_extension = true;
-        let leaf = params
-            .signed_by(&Ed25519(facts.key), &self.signer)
+        let signed = params
+            .signed_by(leaf.key, &self.signer)
             .map_err(|_| KeyError::Library)?;
-        let mut chain = vec![leaf.der().clone()];
+        let mut chain = vec![signed.der().clone()];
         chain.extend(self.authorities.iter().cloned());
         Ok(Issued {
             chain,
             serial,
             uri,
-            key: facts.key,
+            key: leaf.key.0.into(),
             not_before,
             not_after,
         })
@@ -317,16 +351,26 @@ impl std::fmt::Debug for Issuer {
     }
 }
 
-/// The public key of a request, as rcgen takes it.
-struct Ed25519([u8; 32]);
+/// What distinguishes one leaf from another.
+struct Leaf<'a> {
+    key: &'a RawKey<'a>,
+    /// The URIs that its request names.
+    requested: &'a [String],
+    uri: String,
+    hosts: &'a [String],
+    usages: Vec<ExtendedKeyUsagePurpose>,
+}
 
-impl PublicKeyData for Ed25519 {
+/// The public key of a request and what it signs with, as rcgen takes it.
+struct RawKey<'a>(&'a [u8], &'static rcgen::SignatureAlgorithm);
+
+impl PublicKeyData for RawKey<'_> {
     fn der_bytes(&self) -> &[u8] {
-        &self.0
+        self.0
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ED25519
+        self.1
     }
 }
 

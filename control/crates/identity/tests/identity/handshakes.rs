@@ -9,8 +9,11 @@ use ringgate_identity::tls::{
 };
 use ringgate_identity::{Fingerprint, NodeId, Reason, Revocation, Revoked, SharedVerifier, UnixTime};
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{ServerName, SignatureVerificationAlgorithm};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+};
 
 /// A node and what it trusts, and an agent and what it trusts. rustls asks the system's clock, so that they live now.
 struct Network {
@@ -116,6 +119,72 @@ fn both_ends_verify_each_other() {
     }
 }
 
+/// A client as those over BoringSSL: by the rules of the web, and no Ed25519 signature in a handshake.
+fn web_client(network: &Network, schemes: WebSchemes) -> ClientConfig {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.signature_verification_algorithms = WebPkiSupportedAlgorithms {
+        all: CHAINS,
+        mapping: schemes,
+    };
+    let mut roots = RootCertStore::empty();
+    for anchor in &network.world.verifier().bundle().anchors {
+        roots.add(anchor.clone()).expect("an anchor");
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(network.agent.clone());
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+type WebSchemes = &'static [(
+    SignatureScheme,
+    &'static [&'static dyn SignatureVerificationAlgorithm],
+)];
+static CHAINS: &[&dyn SignatureVerificationAlgorithm] =
+    &[webpki::aws_lc_rs::ED25519, webpki::aws_lc_rs::ECDSA_P256_SHA256];
+static ECDSA_ALONE: WebSchemes = &[(
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
+)];
+static BOTH: WebSchemes = &[
+    (
+        SignatureScheme::ECDSA_NISTP256_SHA256,
+        &[webpki::aws_lc_rs::ECDSA_P256_SHA256],
+    ),
+    (SignatureScheme::ED25519, &[webpki::aws_lc_rs::ED25519]),
+];
+
+#[test]
+fn a_node_serves_clients_that_take_no_ed25519_certificate() {
+    let network = Network::new();
+    let outcome = handshake(web_client(&network, ECDSA_ALONE), network.server(), "localhost");
+    assert!(outcome.0.is_some(), "it has no other certificate yet");
+    let (key, issued) = network.world.enroll("node/edge-1");
+    let serving = network.world.serving("node/edge-1");
+    let ecdsa = serving.chain[0].clone();
+    network
+        .node
+        .swap(issued.chain.clone(), &key, Some(serving))
+        .expect("credential");
+    for schemes in [ECDSA_ALONE, BOTH] {
+        for host in ["localhost", "127.0.0.1"] {
+            let outcome = handshake(web_client(&network, schemes), network.server(), host);
+            assert_eq!(outcome, (None, None), "{host}");
+        }
+    }
+    let outcome = handshake(network.client(Expected::Host), network.server(), "localhost");
+    assert_eq!(outcome, (None, None), "our own still see the Ed25519 one");
+    // It serves, and is nobody's identity.
+    let chain = [ecdsa, issued.chain[1].clone()];
+    assert_eq!(
+        network.world.verifier().verify(&chain, UnixTime::now()),
+        Err(Reason::KeyTypeNotAllowed)
+    );
+}
+
 #[test]
 fn a_server_must_be_who_was_expected() {
     let network = Network::new();
@@ -183,11 +252,11 @@ fn a_credential_is_replaced_without_a_new_configuration() {
     let client = network.client(Expected::AnyNode);
     let stranger = World::at("acme.example", UnixTime::now());
     let (key, issued) = stranger.enroll(ALICE);
-    network.agent.swap(issued.chain, &key).expect("credential");
+    network.agent.swap(issued.chain, &key, None).expect("credential");
     let outcome = handshake(client.clone(), network.server(), "localhost");
     assert_eq!(at_server(&outcome), Some(Reason::UnknownIssuer));
     let (key, issued) = network.world.enroll(ALICE);
-    network.agent.swap(issued.chain, &key).expect("credential");
+    network.agent.swap(issued.chain, &key, None).expect("credential");
     assert_eq!(handshake(client, network.server(), "localhost"), (None, None));
 }
 
@@ -196,7 +265,10 @@ fn a_key_that_is_not_the_certificates_is_refused() {
     let network = Network::new();
     let (_, issued) = network.world.enroll(ALICE);
     let (other_key, _) = network.world.enroll(ALICE);
-    network.agent.swap(issued.chain, &other_key).expect("credential");
+    network
+        .agent
+        .swap(issued.chain, &other_key, None)
+        .expect("credential");
     let outcome = handshake(network.client(Expected::AnyNode), network.server(), "localhost");
     assert_eq!(at_server(&outcome), Some(Reason::KeyMismatch));
 }

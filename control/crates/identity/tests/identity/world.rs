@@ -6,9 +6,10 @@ use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ringgate_identity::issue::{Authority, Issued};
+use ringgate_identity::tls::Serving;
 use ringgate_identity::{
-    AgentKey, CertificateDer, Issuer, Revocation, Revocations, Revoked, Subject, TrustDomain, UnixTime,
-    Verifier,
+    AgentKey, CertificateDer, Issuer, Revocation, Revocations, Revoked, ServerKey, Subject, TrustDomain,
+    UnixTime, Verifier,
 };
 
 /// Longest life of a leaf in these tests: a day.
@@ -77,6 +78,21 @@ impl World {
             .issue(&csr, &subject, TTL, hosts, self.now)
             .expect("issued");
         (key, issued)
+    }
+
+    /// A node's second certificate.
+    pub(crate) fn serving(&self, path: &str) -> Serving {
+        let key = ServerKey::generate().expect("random source");
+        let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let Subject::Node(node) = subject(path) else {
+            panic!("{path} serves nobody");
+        };
+        let csr = key.csr(None, &hosts).expect("request");
+        let issued = self.issuer.issue_server(&csr, &node, TTL, &hosts, self.now);
+        Serving {
+            chain: issued.expect("issued").chain,
+            key,
+        }
     }
 
     pub(crate) fn uri(&self, path: &str) -> String {
