@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use crate::config::read;
 use crate::output::Output;
-use crate::session::{Where, told};
+use crate::session::{Where, told, told_of};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -126,7 +126,7 @@ async fn apply(client: &mut PolicyClient<Channel>, out: Output, file: &Path, exp
     let version = client
         .apply_policy(request)
         .await
-        .map_err(told)?
+        .map_err(|status| told_of(file, status))?
         .into_inner()
         .version;
     match out.json {

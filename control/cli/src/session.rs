@@ -142,6 +142,18 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A refusal of the text of a file as compilers write it, `file:line:column: …`, where it has a place.
+pub(crate) fn told_of(file: &Path, status: Status) -> anyhow::Error {
+    let placed = status
+        .get_details_error_info()
+        .is_some_and(|info| info.metadata.contains_key("line"));
+    let error = told(status);
+    match placed {
+        true => anyhow!("{}:{error}", file.display()),
+        false => error,
+    }
+}
+
 /// A refusal as people read it.
 pub(crate) fn told(status: Status) -> anyhow::Error {
     match status.get_details_error_info() {

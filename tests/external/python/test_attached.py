@@ -1,18 +1,22 @@
 """A gateway attached to a control process: it enrols, obeys, goes on alone, and comes back."""
 
+import contextlib
 import json
 import os
+import secrets
+import ssl
+import time
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import wait
-from harness.agent import CHANNEL_OPTIONS, Agent
-from harness.certificates import Authority
+from harness.agent import CHANNEL_OPTIONS, Agent, Ended
 from harness.control import Control, Refused
-from harness.dpop import proof
+from harness.dpop import decoded, encoded, proof, signed
 from harness.gateway import Gateway
+from harness.http2 import NO_ERROR, Connection
 from harness.identity import private_pem
 from harness.protocol import OPEN_PATH, pb
 
@@ -42,19 +46,13 @@ class Site:
     def __init__(self, control, folder):
         self.control = control
         self.folder = folder
-        # grpcio cannot verify an Ed25519 server, so this listener has a certificate of its own.
-        self.listener = Authority("ringgate test CA")
-        certificate, key = self.listener.server()
-        (folder / "server.pem").write_bytes(certificate)
-        (folder / "server.key").write_bytes(key)
         (folder / "join.token").write_text(control.join_token("node/n1", ["localhost", "127.0.0.1"]))
         self.gateway = None
         self._credentials = {}
 
     def start(self, settings=None):
         """Starts the gateway, on the state that it has."""
-        arguments = ["--tls-cert", self.folder / "server.pem", "--tls-key", self.folder / "server.key"]
-        arguments += ["--control", self.control.url, "--control-ca", self.control.ca, "--node", "n1"]
+        arguments = ["--control", self.control.url, "--control-ca", self.control.ca, "--node", "n1"]
         arguments += ["--join-token", self.folder / "join.token", "--state-dir", self.folder / "node"]
         cores = "0,1" if len(os.sched_getaffinity(0)) > 1 else "0"
         self.gateway = Gateway(cores=cores, settings={"profile": "strict", **(settings or {})}, arguments=arguments)
@@ -68,7 +66,7 @@ class Site:
     def open(self, credential=(None, None), metadata=None, options=()):
         """A stream on which nothing was said yet."""
         chain, key = credential
-        shown = grpc.ssl_channel_credentials(self.listener.certificate, key, chain)
+        shown = grpc.ssl_channel_credentials(self.control.ca.read_bytes(), key, chain)
         channel = grpc.secure_channel(self.authority, shown, options=(*CHANNEL_OPTIONS, *options))
         return Agent(channel, owns_channel=True, metadata=metadata)
 
@@ -81,6 +79,28 @@ class Site:
     def uri(self):
         """What proofs must be made for."""
         return f"https://{self.authority}{OPEN_PATH}"
+
+    def tls(self, name=None):
+        """As clients over OpenSSL, with an agent's credential or without."""
+        context = ssl.create_default_context(cafile=self.control.ca)
+        context.set_alpn_protocols(["h2"])
+        if name is not None:
+            for part, text in zip(("chain", "key"), self.credential(name), strict=True):
+                (self.folder / part).write_bytes(text)
+            context.load_cert_chain(self.folder / "chain", self.folder / "key")
+        return context
+
+    def idle(self, name):
+        """A connection of an agent that says nothing after its preface."""
+        connection = Connection(self.gateway.address, tls=self.tls(name))
+        connection.handshake()
+        connection.ping_pong()
+        return connection
+
+    def presented(self):
+        """The certificate that the gateway shows."""
+        with contextlib.closing(Connection(self.gateway.address, tls=self.tls())) as connection:
+            return connection.socket.getpeercert(binary_form=True)
 
     def join(self, name, options=(), **register):
         """A registered agent."""
@@ -138,6 +158,35 @@ def test_a_revoked_agent_is_ended_and_cannot_come_back(site):
     wait.until(lambda: "event/REVOKED_CONN_CLOSED" in site.control.audited(), lambda: str(site.control.audited()), 30)
     for agent in (alice, again, bob):
         agent.close()
+
+
+def test_connections_of_the_revoked_are_closed_and_no_others(site):
+    lost, kept = (site.idle(f"acme/demo/{name}/1") for name in ("lost", "kept"))
+    with contextlib.closing(lost), contextlib.closing(kept):
+        site.control.revoke("acme/demo/lost/1")
+        assert lost.wait_for_goaway() == NO_ERROR
+        kept.ping_pong()
+
+
+def test_a_nodes_certificates_are_renewed_while_it_runs(control, tmp_path):
+    # A minute is the shortest life: two thirds of it, and of the half minute that it is dated back, are over in 30 s.
+    control.kill()
+    control.settings["identity.leaf_ttl_seconds"] = 60
+    control.start()
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = Site(control, folder)
+    site.start()
+    site.wait_until_attached()
+    agent = site.join("acme/demo/alice/1")
+    files = [folder / "node" / name for name in ("credential.pem", "serving.pem")]
+    before, shown = [file.read_bytes() for file in files], site.presented()
+    wait.until(lambda: site.presented() != shown, lambda: site.gateway.output()[-3000:], 90)
+    assert all(file.read_bytes() != old for file, old in zip(files, before, strict=True))
+    agent.round_trip()
+    site.join("acme/demo/bob/1").close()
+    agent.close()
+    site.gateway.kill()
 
 
 def test_a_change_of_policy_ends_just_what_it_takes_and_gives_at_once(site):
@@ -292,3 +341,49 @@ def test_each_wrong_proof_is_refused_with_its_reason(site, bearer):
     # What is cut off a token is its signature.
     assert reasons.pop("TOKEN_MALFORMED") in ("TOKEN_MALFORMED", "TOKEN_SIGNATURE")
     assert all(told == reason for reason, told in reasons.items()), reasons
+
+
+def refused_by(site, metadata):
+    """The reason that a stream with this metadata is refused for."""
+    agent = site.open(metadata=metadata)
+    code, text = agent.wait_for_end()
+    agent.close()
+    assert code == grpc.StatusCode.UNAUTHENTICATED, text
+    return text.split(":")[0]
+
+
+def test_a_token_that_is_over_is_refused(site, tmp_path):
+    credential = site.credential("acme/demo/short/1")
+    token = site.control.token(credential, tmp_path, ttl_seconds=1)
+
+    def refusal():
+        agent = site.open(metadata=authorized(token, proof(credential[1], token, site.uri)))
+        agent.send(register=pb.Register(name="acme/demo/short/1"))
+        try:
+            agent.expect("registered")
+            return None
+        except Ended:
+            return agent.call.details().split(":")[0]
+        finally:
+            agent.close()
+
+    assert wait.until(refusal, "it is over") == "EXPIRED"
+
+
+def test_a_revoked_token_is_refused(site, bearer):
+    name, token, key = bearer
+    version = site.link()["version"]
+    site.control.revoke(name)
+    wait.until(lambda: site.link()["version"] > version, lambda: str(site.link()))
+    assert refused_by(site, authorized(token, proof(key, token, site.uri))) == "REVOKED"
+
+
+def test_a_token_of_another_authority_is_refused(site, bearer):
+    _, token, key = bearer
+    now = int(time.time())
+    uri = "agp://ringgate.local/acme/demo/bearer/1"
+    claims = json.loads(decoded(token.split(".")[1]))
+    claims |= {"sub": uri, "client_id": uri, "jti": encoded(secrets.token_bytes(16)), "iat": now, "exp": now + 60}
+    header = json.loads(decoded(token.split(".")[0]))
+    forged = signed(key, header, claims)
+    assert refused_by(site, authorized(forged, proof(key, forged, site.uri))) == "TOKEN_SIGNATURE"

@@ -34,7 +34,7 @@ def control(tmp_path_factory):
     """A control process with a dashboard."""
     folder = tmp_path_factory.mktemp("control")
     folder.chmod(0o700)
-    control = Control(folder, free_port())
+    control = Control(folder, http_port=free_port())
     control.start()
     yield control
     control.kill()

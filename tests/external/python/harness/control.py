@@ -1,23 +1,20 @@
-"""The real control process, and its first operator, who calls it over HTTP/2 by hand: grpcio cannot verify an Ed25519 server."""
+"""The real control process, and its first operator, who calls it over unmodified grpcio."""
 
-import contextlib
 import hashlib
 import importlib
-import ssl
 import subprocess
 import sys
 import tempfile
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import wait
 from harness.gateway import free_port
-from harness.http2 import Connection
 from harness.identity import private_pem
 from harness.paths import CONTROL, PROTO, STUBS
-from harness.protocol import grpc_frame, grpc_messages
 
 PACKAGE = "ringgate.control.v1"
 DOMAIN = "ringgate.local"
@@ -46,12 +43,26 @@ class Refused(Exception):
     """A call ended with an error: its status and message."""
 
 
+def call(address, ca, method, request, answer, folder=None, metadata=None):
+    """One call of a control process by the owner of the credential in a folder, or by nobody."""
+    shown = [(folder / name).read_bytes() for name in ("key.pem", "chain.pem")] if folder else (None, None)
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes(), *shown)
+    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+    with grpc.secure_channel(address, credentials, options=options) as channel:
+        rpc = channel.unary_unary(f"/{PACKAGE}.{method}", type(request).SerializeToString, answer.FromString)
+        try:
+            return rpc(request, timeout=wait.DEADLINE_S, metadata=metadata)
+        except grpc.RpcError as error:
+            raise Refused(f"{method}: {error.code()}: {error.details()}") from error
+
+
 class Control:
     """One `ringgate-control` over a folder, which outlives it."""
 
-    def __init__(self, folder, http_port=None):
+    def __init__(self, folder, settings=None, http_port=None):
         assert CONTROL.exists(), f"{CONTROL} is not there: cargo build --release -p ringgate-control"
         self.folder = folder
+        self.settings = settings or {}
         self.http_port = http_port
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -63,7 +74,8 @@ class Control:
         """Starts it, and waits until it serves."""
         self.log = tempfile.TemporaryFile("w+", prefix="ringgate-control-log-")
         (self.folder / "endpoint").unlink(missing_ok=True)
-        settings = {"state_dir": self.folder, "listen": self.address, "http": f"127.0.0.1:{self.http_port}" if self.http_port else "off"}
+        http = f"127.0.0.1:{self.http_port}" if self.http_port else "off"
+        settings = {"state_dir": self.folder, "listen": self.address, "http": http, **self.settings}
         command = [str(CONTROL)]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
@@ -85,21 +97,9 @@ class Control:
             self.process.kill()
             self.process.wait(10)
 
-    def call(self, method, request, answer, caller=None):
+    def call(self, method, request, answer, caller=None, metadata=None):
         """One call by the first operator, or by the owner of a folder: `call("Identity/Revoke", request, identity.Revoked)`."""
-        context = ssl.create_default_context(cafile=self.ca)
-        context.set_alpn_protocols(["h2"])
-        caller = caller or self.folder / "admin"
-        context.load_cert_chain(caller / "chain.pem", caller / "key.pem")
-        with contextlib.closing(Connection(self.address, tls=context)) as connection:
-            connection.handshake()
-            stream = connection.post(f"/{PACKAGE}.{method}")
-            connection.data(stream, grpc_frame(request), end_stream=True)
-            response = connection.wait_for_response(stream)
-        fields = {**response.headers, **(response.trailers or {})}
-        if fields.get("grpc-status") != "0":
-            raise Refused(f"{method}: {fields.get('grpc-status')}: {fields.get('grpc-message')}")
-        return answer.FromString(grpc_messages(bytes(response.body))[0])
+        return call(self.address, self.ca, method, request, answer, caller or self.folder / "admin", metadata)
 
     def join_token(self, name, hosts=()):
         """A token for one enrolment."""
@@ -123,11 +123,12 @@ class Control:
         chain = [x509.load_der_x509_certificate(der) for der in enrolled.chain_der]
         return b"".join(link.public_bytes(serialization.Encoding.PEM) for link in chain), private_pem(key)
 
-    def token(self, credential, folder):
+    def token(self, credential, folder, ttl_seconds=0):
         """A bearer token for the owner of a credential."""
         (folder / "chain.pem").write_bytes(credential[0])
         (folder / "key.pem").write_bytes(credential[1])
-        return self.call("Identity/IssueToken", identity.IssueTokenRequest(), identity.IssuedToken, folder).token
+        request = identity.IssueTokenRequest(ttl_seconds=ttl_seconds)
+        return self.call("Identity/IssueToken", request, identity.IssuedToken, folder).token
 
     def revoke(self, name):
         """Every credential of an identity, now and later."""

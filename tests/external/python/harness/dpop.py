@@ -21,11 +21,21 @@ def proof(key_pem, token, uri, *, method="POST", age_s=0):
         "iat": int(time.time()) - age_s,
         "ath": encoded(hashlib.sha256(token.encode()).digest()),
     }
-    parts = [{"typ": "dpop+jwt", "alg": "EdDSA", "jwk": jwk}, claims]
-    signed = ".".join(encoded(json.dumps(part).encode()) for part in parts)
-    return f"{signed}.{encoded(key.sign(signed.encode()))}"
+    return signed(key_pem, {"typ": "dpop+jwt", "alg": "EdDSA", "jwk": jwk}, claims)
+
+
+def signed(key_pem, header, claims):
+    """A JWT."""
+    key = serialization.load_pem_private_key(key_pem, None)
+    text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
+    return f"{text}.{encoded(key.sign(text.encode()))}"
 
 
 def encoded(data):
     """base64url without padding (RFC 7515)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decoded(text):
+    """The reverse."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
