@@ -5,7 +5,7 @@ mod harness;
 use harness::{DOMAIN, Home, Presented, forge, san, uri};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use ringgate_identity::issue::Authority;
-use ringgate_identity::{AgentKey, TrustDomain, UnixTime};
+use ringgate_identity::{AgentKey, Issuer, Subject, TrustDomain, UnixTime};
 use ringgate_proto::control::v1::revoke_request::Subject as Target;
 use ringgate_proto::control::v1::{
     IssueTokenRequest, ListAuditRequest, RevokeRequest, VerifyCredentialRequest, WatchSecurityEventsRequest,
@@ -287,6 +287,47 @@ async fn tokens_are_good_with_a_proof_of_the_call_and_not_without() {
         refusal(Some(&fresh), token).await,
         "REVOKED",
         "the token goes with its certificate"
+    );
+}
+
+#[tokio::test]
+async fn tokens_that_are_over_or_of_another_authority_are_refused() {
+    let control = Home::new().start();
+    let operator = control.enrol("operator/anna").await;
+    let url = format!(
+        "https://{}/ringgate.control.v1.Identity/ListJoinTokens",
+        control.authority
+    );
+    let refusal = async |id: u8, token: &str| {
+        let proof =
+            ringgate_identity::token::proof(&operator.key, "POST", &url, token, UnixTime::now(), [id; 16])
+                .expect("a proof");
+        let mut request = Request::new(Default::default());
+        let header = |text: String| MetadataValue::try_from(text).expect("ASCII");
+        request
+            .metadata_mut()
+            .insert("authorization", header(format!("DPoP {token}")));
+        request.metadata_mut().insert("dpop", header(proof));
+        match control.identity(None).await.list_join_tokens(request).await {
+            Ok(_) => None,
+            Err(status) => Some(harness::reason(&status)),
+        }
+    };
+    let request = IssueTokenRequest { ttl_seconds: 1 };
+    let mut anna = control.identity(Some(operator.presented())).await;
+    let issued = anna.issue_token(request).await.expect("issued").into_inner();
+    // It is good until its last second is over.
+    let left = (issued.not_after_unix + 1).cast_unsigned() - UnixTime::now().as_secs();
+    tokio::time::sleep(std::time::Duration::from_secs(left)).await;
+    assert_eq!(refusal(1, &issued.token).await.as_deref(), Some("EXPIRED"));
+    let domain = TrustDomain::new(DOMAIN).expect("a name");
+    let (stranger, _) = Authority::create(&domain, UnixTime::now()).expect("made");
+    let issuer = Issuer::load(domain, &stranger).expect("its own files");
+    let subject = Subject::from_path("operator/anna").expect("a name");
+    let forged = issuer.issue_token(&subject, &operator.key.thumbprint(), None, 60, UnixTime::now());
+    assert_eq!(
+        refusal(2, &forged.expect("issued").token).await.as_deref(),
+        Some("TOKEN_SIGNATURE")
     );
 }
 
