@@ -192,7 +192,8 @@ pub fn client_verifier(verifier: Arc<SharedVerifier>, required: bool) -> Arc<dyn
     Arc::new(Clients {
         verifier,
         required,
-        algorithms: algorithms(),
+        // A client that has another type of key shows it, and is told that this is what is wrong.
+        algorithms: provider().signature_verification_algorithms,
     })
 }
 
@@ -251,7 +252,7 @@ fn refuse(reason: Reason) -> Error {
     })
 }
 
-/// Handshakes are signed with Ed25519, as leaves have no other keys.
+/// Servers sign handshakes with Ed25519, as their leaves have no other keys.
 static ED25519: &[&dyn SignatureVerificationAlgorithm] = &[webpki::aws_lc_rs::ED25519];
 static SCHEMES: &[(SignatureScheme, &[&dyn SignatureVerificationAlgorithm])] =
     &[(SignatureScheme::ED25519, ED25519)];
@@ -267,7 +268,7 @@ fn chain_of<'a>(leaf: &CertificateDer<'a>, intermediates: &[CertificateDer<'a>])
     std::iter::once(leaf).chain(intermediates).cloned().collect()
 }
 
-/// What the two handshake signature methods have in common: TLS 1.3 with Ed25519.
+/// What the two handshake signature methods have in common: TLS 1.3.
 macro_rules! signatures {
     () => {
         fn verify_tls12_signature(
