@@ -109,6 +109,39 @@ mod tests {
         assert_eq!(decisions.get(&Permission::Subscribe("a"), 2, hasher), None);
     }
 
+    /// Prints a number and asserts none: `cargo test --release -p ringgate-gateway --lib -- --ignored --nocapture cached`.
+    #[test]
+    #[ignore = "a measurement; it says how long a cached check takes"]
+    fn how_long_a_cached_check_takes() {
+        const ROUNDS: u32 = 2_000_000;
+        let hasher = Seed::new(1);
+        let topics: Vec<String> = (0..64)
+            .map(|n| format!("acme/demo/sensors/{n}/temperature"))
+            .collect();
+        let mut decisions = Decisions::default();
+        for topic in &topics {
+            decisions.put(&Permission::Publish(topic), Ok(()), 1, 256, hasher);
+        }
+        let mut took: Vec<f64> = (0..9)
+            .map(|_| {
+                let begun = std::time::Instant::now();
+                let mut allowed = 0u32;
+                for round in 0..ROUNDS {
+                    let topic = std::hint::black_box(&topics[round as usize % topics.len()]);
+                    let known = decisions.get(&Permission::Publish(topic), 1, hasher);
+                    allowed += u32::from(matches!(known, Some(Ok(()))));
+                }
+                assert_eq!(allowed, ROUNDS);
+                begun.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
+            })
+            .collect();
+        took.sort_by(f64::total_cmp);
+        println!(
+            "a cached check of one of 64 topics: {:.1} ns [{:.1}-{:.1}]",
+            took[4], took[0], took[8]
+        );
+    }
+
     #[test]
     fn there_are_never_more_than_allowed() {
         let hasher = Seed::new(1);
