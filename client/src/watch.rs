@@ -288,3 +288,79 @@ impl Inner {
         self.readers.drain(..).for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(from: Option<u64>) -> WatchState {
+        WatchState {
+            id: 1,
+            space: "s".into(),
+            prefix: String::new(),
+            changes_max: 2,
+            inner: Mutex::new(Inner {
+                position: from.map(|from| from - 1),
+                ..Inner::default()
+            }),
+        }
+    }
+
+    fn event(revision: u64, change: proto::StateChange) -> proto::StateEvent {
+        proto::StateEvent {
+            id: 1,
+            key: "k".into(),
+            revision,
+            change: change.into(),
+            ..Default::default()
+        }
+    }
+
+    fn put(revision: u64) -> proto::StateEvent {
+        event(revision, proto::StateChange::Put)
+    }
+
+    fn next(state: &WatchState) -> Option<Next> {
+        match state.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => Some(next),
+            Poll::Pending => None,
+        }
+    }
+
+    fn revision(state: &WatchState) -> u64 {
+        match next(state) {
+            Some(Next::Change(Change::Put(entry))) => entry.revision,
+            Some(Next::Change(Change::Live { revision })) => revision,
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_stops_and_goes_on_behind_what_it_held() {
+        let state = state(Some(5));
+        assert!(state.push(put(5)) && state.push(put(6)));
+        assert!(!state.push(put(7)), "the gateway is to be told to stop");
+        // What was on its way is not taken, also once there is room again.
+        assert!(state.push(put(8)));
+        assert_eq!((revision(&state), revision(&state)), (5, 6));
+        assert!(state.push(put(9)) && next(&state).is_none());
+        state.acknowledged();
+        assert!(matches!(next(&state), Some(Next::Again)));
+        assert_eq!(state.watch().from_revision, Some(7));
+        assert!(state.push(put(7)));
+        assert_eq!(revision(&state), 7);
+    }
+
+    #[test]
+    fn a_snapshot_is_whole_or_begins_anew() {
+        let state = state(None);
+        (1..=4).for_each(|revision| assert!(state.push(put(revision))));
+        assert_eq!((revision(&state), state.watch().from_revision), (1, None));
+        assert!(state.moves(), "it is watched on the next connection");
+        assert!(matches!(next(&state), Some(Next::Change(Change::Restarted))));
+        assert!(state.push(put(3)) && state.push(event(9, proto::StateChange::SnapshotEnd)));
+        assert_eq!((revision(&state), revision(&state)), (3, 9));
+        assert_eq!(state.watch().from_revision, Some(10));
+        assert!(state.moves() && next(&state).is_none());
+    }
+}
