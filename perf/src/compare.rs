@@ -46,6 +46,15 @@ pub enum Shape {
         /// When to ask.
         pace: Pace,
     },
+    /// One publisher and one subscriber; each message is for another of the topics than the one before.
+    Topics {
+        /// Topics.
+        topics: usize,
+        /// Bytes of a payload.
+        payload_bytes: usize,
+        /// Messages in flight.
+        window: usize,
+    },
     /// Subscriptions made and given up.
     Churn {
         /// Subscriptions that stand all the time.
@@ -138,7 +147,7 @@ impl Shape {
     /// Reads a comma-separated list of `headline`, `latency`, `stalled`, `across`, `dialects`, and single shapes: `SUBSCRIBERSxBYTESxWINDOW`,
     /// `SUBSCRIBERSxBYTES@DELIVERIES_PER_SECOND`, with `!STALLED` behind it where some read nothing, and `together:` or `across:`
     /// before it where all are on one of the server's cores, or publisher and subscribers on two; `request:BYTESxWINDOW`,
-    /// `request:BYTES@REQUESTS_PER_SECOND`; `churn:STANDINGxWINDOW`.
+    /// `request:BYTES@REQUESTS_PER_SECOND`; `topics:TOPICSxBYTESxWINDOW`; `churn:STANDINGxWINDOW`.
     ///
     /// # Errors
     /// A sentence for the one who typed it.
@@ -154,7 +163,7 @@ impl Shape {
                 _ => shapes.push(Shape::parse(word).ok_or_else(|| {
                     format!(
                         "`{word}` is no shape: headline, latency, stalled, across, dialects, 10x256x64, 10x256@20000, \
-                         100x4096@20000!1, across:10x256@1000, request:256x1, request:256@1000 or churn:20000x256"
+                         100x4096@20000!1, across:10x256@1000, request:256x1, request:256@1000, topics:100x64x64 or churn:20000x256"
                     )
                 })?),
             }
@@ -178,6 +187,15 @@ impl Shape {
             let (standing, window) = churn.split_once('x')?;
             return Some(Shape::Churn {
                 standing: standing.parse().ok()?,
+                window: window.parse().ok()?,
+            });
+        }
+        if let Some(topics) = word.strip_prefix("topics:") {
+            let (topics, rest) = topics.split_once('x')?;
+            let (payload_bytes, window) = rest.split_once('x')?;
+            return Some(Shape::Topics {
+                topics: topics.parse().ok()?,
+                payload_bytes: payload_bytes.parse().ok()?,
                 window: window.parse().ok()?,
             });
         }
@@ -248,6 +266,11 @@ impl Shape {
                 Pace::Window(window) => format!("request {} × {window}", bytes(payload_bytes)),
                 Pace::PerSecond(rate) => format!("request {}, {rate}/s", bytes(payload_bytes)),
             },
+            Shape::Topics {
+                topics,
+                payload_bytes,
+                window,
+            } => format!("{topics} topics × {} × {window}", bytes(payload_bytes)),
             Shape::Churn { standing, window } => format!("churn beside {standing} × {window}"),
         }
     }
@@ -291,6 +314,15 @@ impl Shape {
                 responders: 1,
                 payload_bytes,
                 pace,
+            }
+            .run(target, bounds),
+            Shape::Topics {
+                topics,
+                payload_bytes,
+                window,
+            } => PubSub {
+                topics,
+                ..fan_out(1, payload_bytes, Pace::Window(window))
             }
             .run(target, bounds),
             Shape::Churn { standing, window } => Churn {
@@ -514,6 +546,8 @@ mod tests {
     fn names_are_short() {
         assert_eq!(Shape::fan_out(10, 16_384, 16).name(), "10 × 16 KiB × 16");
         assert_eq!(Shape::rate(10, 256, 1_000.0).name(), "10 × 256 B, 1000/s");
+        let topics = Shape::parse_list("topics:100x64x8").unwrap();
+        assert_eq!(topics[0].name(), "100 topics × 64 B × 8");
         assert_eq!(Shape::STALLED[1].name(), "100 × 16 KiB, 10000/s, 1 stalled");
         assert_eq!(Shape::ACROSS[1].name(), "10 × 256 B, 1000/s, across cores");
         assert_eq!(Shape::DIALECTS[2].name(), "churn beside 20000 × 256");

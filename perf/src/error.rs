@@ -72,6 +72,9 @@ pub enum Error {
         /// What was asked for.
         work: &'static str,
     },
+    /// A server that the command is about is not there.
+    #[error("{0}")]
+    NotInstalled(String),
     /// Numbers of a work that do not fit each other.
     #[error("{0}")]
     Invalid(&'static str),

@@ -5,7 +5,7 @@
 //! that library functions which pick an implementation at run time pick the same one everywhere. Hash seeds are fixed, the
 //! environment is empty, and only what happens within [`counted_stretch`] counts: set-up and warm-up do not.
 //!
-//! The runner is `benches/instructions.rs`; the numbers that are expected are in `benches/instructions.json` ([`Baseline`]).
+//! The runner is the program `ringgate-instructions`; the numbers that are expected are in `benches/instructions.json` ([`Baseline`]).
 //!
 //! This is our own few hundred lines rather than `gungraun` because that needs a second program of exactly its own version installed
 //! on every machine, and keeps what it compares with in the build folder, while a baseline that is reviewed must be in the repository.
@@ -76,7 +76,7 @@ mod tests {
         let cases: HashSet<&str> = CASES.iter().map(|case| case.name).collect();
         assert_eq!(
             known, cases,
-            "run `cargo bench -p ringgate-benches --bench instructions -- --update`"
+            "run `cargo run --release -p ringgate-benches --bin ringgate-instructions -- --update`"
         );
     }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod load;
+mod memory;
 mod pin;
 mod servers;
 
@@ -53,6 +54,8 @@ enum Command {
     Shards(servers::CoresArgs),
     /// The gateway with different values of one of its keys.
     Sweep(servers::SweepArgs),
+    /// What an idle connection and a subscription hold of the gateway's memory.
+    Memory(memory::MemoryArgs),
     /// Which CPUs the gateway should get; with --measure, what each choice costs.
     Pin(pin::PinArgs),
 }
@@ -101,6 +104,7 @@ pub(crate) fn run() -> Result<(), Error> {
         Command::Crosscore(args) => servers::crosscore(&args),
         Command::Shards(args) => servers::shards(&args),
         Command::Sweep(args) => servers::sweep(&args),
+        Command::Memory(args) => memory::memory(&args),
         Command::Pin(args) => pin::pin(&args),
     }
 }

@@ -54,7 +54,7 @@ struct CommonArgs {
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
     /// What to run: headline, latency, stalled, across, dialects, SUBSxBYTESxWINDOW, SUBSxBYTES@DELIVERIES_PER_SECOND[!STALLED],
-    /// request:BYTESxWINDOW, request:BYTES@REQUESTS_PER_SECOND, churn:STANDINGxWINDOW.
+    /// request:BYTESxWINDOW, request:BYTES@REQUESTS_PER_SECOND, topics:TOPICSxBYTESxWINDOW, churn:STANDINGxWINDOW.
     #[arg(long, default_value = "headline", value_parser = Shape::parse_list)]
     shapes: ShapeList,
     /// Against which servers.
