@@ -4,20 +4,20 @@ use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringgate_benches::results;
 use ringgate_dataplane::mesh::{Port, mesh};
 use ringgate_perf::machine;
-use ringgate_uring::{Ring, RingConfig, WakeFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use ringgate_uring::{Ring, RingConfig};
 
 /// What a core does that waits.
 #[derive(Clone, Copy, PartialEq)]
 enum Wait {
     /// It looks again and again.
     Spin,
-    /// It sleeps until it is woken, as a gateway's core does, but without an executor around it.
+    /// It sleeps until it is woken, as a gateway's core does.
     Park,
 }
 
@@ -42,7 +42,7 @@ fn hop(criterion: &mut Criterion) {
         if let Err(error) = machine::pin(here) {
             eprintln!("core-to-core: {error}");
         }
-        let (_ring, wake) = sleeper(&own);
+        let mut ring = sleeper(&own);
         let mut number = 0;
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -51,7 +51,7 @@ fn hop(criterion: &mut Criterion) {
                 number += 1;
                 let mut answer = None;
                 while answer.is_none() {
-                    await_message(&own, &wake, wait);
+                    await_message(&own, &mut ring, wait);
                     own.receive(|_, message| answer = Some(message));
                 }
                 assert_eq!(answer, Some(number));
@@ -70,9 +70,9 @@ fn echo(mut port: Port<u64>, core: usize, wait: Wait, stop: &AtomicBool) {
     if let Err(error) = machine::pin(core) {
         eprintln!("core-to-core: {error}");
     }
-    let (_ring, wake) = sleeper(&port);
+    let mut ring = sleeper(&port);
     while !stop.load(Ordering::Relaxed) {
-        await_message(&port, &wake, wait);
+        await_message(&port, &mut ring, wait);
         let mut answers = Vec::with_capacity(1);
         port.receive(|_, message| answers.push(message + 1));
         answers.into_iter().for_each(|answer| port.send(0, answer));
@@ -81,28 +81,27 @@ fn echo(mut port: Port<u64>, core: usize, wait: Wait, stop: &AtomicBool) {
 }
 
 /// What wakes this thread when `port` gets something: the event of a ring, as in the gateway.
-fn sleeper(port: &Port<u64>) -> (Ring, WakeFd) {
+fn sleeper(port: &Port<u64>) -> Ring {
     let ring = Ring::new(&RingConfig {
         receive_buffers: 2,
         sockets_max: 2,
         ..RingConfig::default()
     })
     .expect("a ring can be made here; `ringgate doctor` says why not");
-    let wake = ring.wake_fd();
-    port.set_waker(wake.waker());
-    (ring, wake)
+    port.set_waker(ring.waker());
+    ring
 }
 
 /// Returns when something may be there.
-fn await_message(port: &Port<u64>, wake: &WakeFd, wait: Wait) {
+fn await_message(port: &Port<u64>, ring: &mut Ring, wait: Wait) {
     match wait {
         Wait::Spin => hint::spin_loop(),
         Wait::Park => {
             port.falling_asleep();
             if !port.has_incoming() {
-                // Fails only when a signal comes, and then the caller looks and waits again.
-                let _ = poll(&mut [PollFd::new(wake, PollFlags::IN)], None);
-                wake.clear();
+                ring.submit_and_wait(Duration::from_secs(1))
+                    .expect("a ring that works");
+                while ring.next_completion().is_some() {}
             }
             port.awake();
         }

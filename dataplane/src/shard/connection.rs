@@ -11,7 +11,7 @@ use ringgate_uring::{SendBuffer, SocketId};
 
 use super::builtin::{self, Builtin};
 use super::call::{Call, Kind, Taken, Wait};
-use super::frames::Frames;
+use super::frames::{Frames, Heads};
 use super::service::{Answer, CallId, Closing, Now, Peer, Service};
 use crate::tls;
 
@@ -95,16 +95,12 @@ pub(crate) struct Connection {
     /// Calls with something to send, in turn.
     ready: VecDeque<StreamKey>,
     phase: Phase,
-    /// In the shard's list of connections to flush.
-    pub(crate) listed: bool,
     draining: bool,
     /// When a draining connection is ended whatever its client does.
     leave_by: Option<Instant>,
     examined: Examined,
     /// Memory that the calls' input holds: what [`Call::charged`] adds up to.
     input_bytes: usize,
-    /// Since when a send has been in flight.
-    pub(crate) sending_since: Option<Instant>,
     /// What arrives must be acknowledged at once; see [`Service::wants_quickack`].
     wants_quickack: bool,
     /// In the shard's list of connections to acknowledge.
@@ -127,12 +123,10 @@ impl Connection {
             calls: Vec::new(),
             ready: VecDeque::new(),
             phase: Phase::Open,
-            listed: false,
             draining: false,
             leave_by: None,
             examined,
             input_bytes: 0,
-            sending_since: None,
             wants_quickack: false,
             quickack_listed: false,
         }
@@ -541,16 +535,10 @@ impl Connection {
             .for_each(|call| call.release_idle());
     }
 
-    /// Ends the connection of a client that has not taken a send since `before`.
-    pub(crate) fn end_if_stuck<S: Service>(&mut self, before: Option<Instant>, cx: &mut Context<'_, S>) {
-        if self
-            .sending_since
-            .zip(before)
-            .is_some_and(|(since, before)| since <= before)
-        {
-            tracing::debug!(peer = %self.peer.address, "a client does not read");
-            self.end(Closing::Lost, cx);
-        }
+    /// Ends the connection of a client that has not taken a send for too long.
+    pub(crate) fn end_stuck<S: Service>(&mut self, cx: &mut Context<'_, S>) {
+        tracing::debug!(peer = %self.peer.address, "a client does not read");
+        self.end(Closing::Lost, cx);
     }
 
     /// Whether the shard must list the connection among those whose input is acknowledged at the end of the turn.
@@ -561,6 +549,11 @@ impl Connection {
     /// The shard has acknowledged what arrived.
     pub(crate) fn quickack_done(&mut self) {
         self.quickack_listed = false;
+    }
+
+    /// Whether there may be more than one call.
+    pub(crate) fn has_other_calls(&self) -> bool {
+        self.calls.len() > 1
     }
 
     /// Whether calls wait to be flushed.
@@ -652,14 +645,14 @@ impl Connection {
             return;
         };
         call.listed = false;
-        let frame_max = self.http2.max_frame_size();
         loop {
-            let room = self.http2.send_capacity(key).min(frame_max);
-            if buffer.len() >= cx.send_bytes_max || buffer.is_full() {
+            let room = cx.send_bytes_max.saturating_sub(buffer.len());
+            if room == 0 || buffer.is_full() {
                 call.listed = true;
                 self.ready.push_back(key);
                 return;
             }
+            let room = room.min(self.http2.send_capacity(key));
             if room == 0 {
                 // A window is used up, or there is nothing to send anyway: Writable lists the call again. An end without a
                 // body needs no window.
@@ -670,10 +663,11 @@ impl Connection {
                 return;
             }
             call.stalled = false;
-            let mut pieces: smallvec::SmallVec<[Bytes; 16]> = smallvec::SmallVec::new();
-            let mut len = 0;
+            let mut pieces = Pieces::new();
+            let (mut len, mut drained) = (0, false);
             while len < room && pieces.len() < pieces.inline_size() {
                 let Some(piece) = call.pull(room - len, cx.service) else {
+                    drained = true;
                     break;
                 };
                 len += piece.len();
@@ -683,21 +677,12 @@ impl Connection {
                 break;
             }
             let end_stream = call.ends_with_body();
-            let head = self.http2.data(key, len, end_stream);
-            match &pieces[..] {
-                [body]
-                    if buffer.shares()
-                        && let Some(frame) = cx.frames.shared(head, body) =>
-                {
-                    buffer.share_hot(frame)
-                }
-                _ => {
-                    buffer.copy(&head);
-                    pieces.into_iter().for_each(|piece| buffer.share(piece));
-                }
-            }
+            write_frames(&mut self.http2, key, pieces, len, end_stream, buffer, cx.frames);
             if end_stream {
                 return self.call_done(key, cx);
+            }
+            if drained {
+                break;
             }
         }
         if call.waits == Some(Wait::Queue) {
@@ -721,6 +706,53 @@ impl Connection {
             self.http2.reset(key, ErrorCode::NO_ERROR);
         }
         self.http2.forget(key);
+    }
+}
+
+/// Pieces of one body.
+type Pieces = smallvec::SmallVec<[Bytes; 16]>;
+
+/// Sends `len` bytes of body in as few DATA frames as the peer allows, of equal length: a short last one would be as dear to the peer as
+/// a long one.
+fn write_frames(
+    http2: &mut ringgate_http2::Connection,
+    key: StreamKey,
+    pieces: Pieces,
+    len: usize,
+    end_stream: bool,
+    buffer: &mut impl Gather,
+    frames: &mut Frames,
+) {
+    let frame_bytes = len.div_ceil(len.div_ceil(http2.max_frame_size()));
+    let mut heads = Heads::new();
+    let mut left = len;
+    while left > 0 {
+        let payload = left.min(frame_bytes);
+        left -= payload;
+        heads.push(http2.data(key, payload, end_stream && left == 0));
+    }
+    if let [body] = &pieces[..]
+        && buffer.shares()
+        && let Some(shared) = frames.shared(&heads, frame_bytes, body)
+    {
+        return buffer.share_hot(shared);
+    }
+    let mut pieces = pieces.into_iter();
+    let mut piece = Bytes::new();
+    for head in heads {
+        buffer.copy(&head);
+        let mut wanted = frame_bytes;
+        while wanted > 0 {
+            if piece.is_empty() {
+                match pieces.next() {
+                    Some(next) => piece = next,
+                    None => break,
+                }
+            }
+            let taken = piece.split_to(piece.len().min(wanted));
+            wanted -= taken.len();
+            buffer.share(taken);
+        }
     }
 }
 

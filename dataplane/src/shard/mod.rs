@@ -21,6 +21,7 @@ mod congestion;
 mod connection;
 mod deadlines;
 mod frames;
+mod seats;
 mod service;
 mod spin;
 #[cfg(test)]
@@ -30,10 +31,8 @@ use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 use std::time::{Duration, Instant};
 
-use glommio::io::PollableFd;
-use glommio::timer::Timer;
 use ringgate_grpc::reflection::ReflectionError;
-use ringgate_uring::{Completion, ListenerId, Ring, SocketId, WakeFd};
+use ringgate_uring::{Completion, ListenerId, Ring, SocketId};
 use rustls::ServerConfig;
 
 pub use service::{Answer, CallId, Closing, Flow, Handler, Now, Peer, Service, StreamTag};
@@ -48,6 +47,7 @@ use congestion::Congestion;
 use connection::{Connection, Context, Examined, Then};
 use deadlines::Deadlines;
 use frames::Frames;
+use seats::Seats;
 use spin::Spin;
 
 /// Connections are looked at for timeouts a few at a time, so that twenty thousand of them hold up no turn for more than some
@@ -58,8 +58,10 @@ const SWEEP_SOONEST: Duration = Duration::from_millis(2);
 const SWEEP_LATEST: Duration = Duration::from_millis(100);
 /// Clients whose certificate is looked at in one sweep: where the anchors have changed each takes about 100 µs.
 const EXAMINED_AT_ONCE: usize = 32;
-/// Turns after which the executor's other tasks get their chance.
+/// Turns after which the executor, which has no other task, may look after itself.
 const TURNS_BEFORE_YIELD: u32 = 64;
+/// How long a core with nothing to wait for sleeps at most.
+const PARK_MAX: Duration = Duration::from_secs(1);
 /// How often at most a failed accept is told of.
 const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(1);
 /// How long accepting rests after the process ran out of descriptors.
@@ -112,9 +114,7 @@ pub struct Shard<S: Service> {
     ring: Ring,
     service: S,
     builtin: Builtin,
-    connections: Vec<Option<Box<Connection>>>,
-    /// Connections with something to send.
-    dirty: Vec<u32>,
+    connections: Seats,
     /// DATA frames that several of them send.
     frames: Frames,
     /// Connections whose input of this turn is to be acknowledged at once.
@@ -155,7 +155,7 @@ impl<S: Service> Shard<S> {
         port: Port<S::Message>,
         inbox: Inbox,
     ) -> Result<Shard<S>, ReflectionError> {
-        port.set_waker(ring.wake_fd().waker());
+        port.set_waker(ring.waker());
         let mut clock = Clock::new();
         let now = clock.now();
         Ok(Shard {
@@ -164,8 +164,7 @@ impl<S: Service> Shard<S> {
             config,
             ring,
             service,
-            connections: Vec::new(),
-            dirty: Vec::new(),
+            connections: Seats::default(),
             frames: Frames::default(),
             quickacks: Vec::new(),
             quickacks_asked: 0,
@@ -193,15 +192,7 @@ impl<S: Service> Shard<S> {
     /// # Errors
     /// The ring failed for good.
     pub async fn run(mut self, listener: std::net::TcpListener) -> Result<(), ringgate_uring::Error> {
-        self.ring.listen(listener);
-        let wake = match PollableFd::new(self.ring.wake_fd()) {
-            Ok(wake) => wake,
-            Err(error) => {
-                return Err(ringgate_uring::Error::Enter(std::io::Error::other(
-                    error.to_string(),
-                )));
-            }
-        };
+        self.listen(listener);
         let mut idle_since: Option<Instant> = None;
         for turn in 1u32.. {
             let worked = self.turn()?;
@@ -227,7 +218,7 @@ impl<S: Service> Shard<S> {
                 idle_since = None;
                 self.spin.found_nothing();
                 self.count_spin(since);
-                self.park(&wake).await?;
+                self.park()?;
             } else {
                 std::hint::spin_loop();
             }
@@ -235,14 +226,22 @@ impl<S: Service> Shard<S> {
         Ok(())
     }
 
-    /// One turn of the loop. Whether there was anything to do.
-    fn turn(&mut self) -> Result<bool, ringgate_uring::Error> {
+    /// Accepts connections on `listener` from the next turn on.
+    pub fn listen(&mut self, listener: std::net::TcpListener) {
+        self.ring.listen(listener);
+    }
+
+    /// One turn of the loop, which [`run`](Shard::run) goes on with for ever; for measurements. Whether there was anything to do.
+    ///
+    /// # Errors
+    /// The ring failed for good.
+    pub fn turn(&mut self) -> Result<bool, ringgate_uring::Error> {
         self.now = self.clock.now();
         let mut worked = self.completions();
         worked |= self.hear_other_cores();
         worked |= self.timers();
         worked |= self.commands();
-        worked |= !self.dirty.is_empty() || self.port.has_waiting() || self.service.has_pending();
+        worked |= self.connections.any_listed() || self.port.has_waiting() || self.service.has_pending();
         worked |= self.congestion.is_raised();
         if !worked {
             // Reaps what has become ready meanwhile; without a system call where nothing has.
@@ -270,15 +269,13 @@ impl<S: Service> Shard<S> {
                     let bytes = self.ring.bytes(&received);
                     self.counters.received_bytes += bytes.len() as u64;
                     let index = received.socket.index();
-                    if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
+                    if let Some(connection) = self.connections.get_mut(index) {
                         let mut cx = context!(self);
                         connection.received(bytes, &mut cx);
                         if connection.list_for_quickack() {
                             self.quickacks.push(received.socket);
                         }
-                        if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
-                            self.dirty.push(index as u32);
-                        }
+                        self.connections.list_if_wanted(index);
                     }
                     self.ring.consumed(received);
                 }
@@ -298,17 +295,17 @@ impl<S: Service> Shard<S> {
                     self.with(socket.index(), |connection, cx| connection.peer_ended(cx));
                 }
                 Completion::Closed { socket } => {
-                    if let Some(entry) = self.connections.get_mut(socket.index()) {
-                        *entry = None;
-                    }
+                    self.connections.leave(socket.index());
                     self.counters.connections_closed += 1;
                 }
+                // What for is seen below.
+                Completion::Woken => {}
             }
         }
         if !self.new_deadlines.is_empty() {
             let connections = &self.connections;
             self.deadlines.extend(self.new_deadlines.drain(..), |call, at| {
-                let connection = connections.get(call.connection as usize).and_then(Option::as_ref);
+                let connection = connections.get(call.connection as usize);
                 connection.is_some_and(|connection| connection.deadline_of(call.stream) == Some(at))
             });
         }
@@ -338,28 +335,18 @@ impl<S: Service> Shard<S> {
         };
         let http2 = ringgate_http2::Connection::server(self.config.http2.clone(), self.now.mono);
         let index = socket.index();
-        if self.connections.len() <= index {
-            self.connections.resize_with(index + 1, || None);
-        }
         let examined = Examined::at(self.rules, self.now.mono);
-        self.connections[index] = Some(Box::new(Connection::new(socket, peer, http2, tls, examined)));
+        let connection = Box::new(Connection::new(socket, peer, http2, tls, examined));
+        self.connections.take(index, connection);
         self.ring.receive(socket);
-        self.list(index);
+        self.connections.list(index);
     }
 
     fn sent(&mut self, socket: SocketId, result: std::io::Result<usize>) {
         self.counters.sends += 1;
-        if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::as_mut) {
-            connection.sending_since = None;
-        }
+        self.connections.sent(socket.index());
         match result {
-            Ok(bytes) => {
-                self.counters.sent_bytes += bytes as u64;
-                let connection = self.connections.get(socket.index()).and_then(Option::as_ref);
-                if connection.is_some_and(|connection| connection.wants_flush()) {
-                    self.list(socket.index());
-                }
-            }
+            Ok(bytes) => self.counters.sent_bytes += bytes as u64,
             // The connection is broken. What arrived before is taken in still, then receiving ends too.
             Err(_) => self.with(socket.index(), |connection, cx| connection.peer_ended(cx)),
         }
@@ -367,22 +354,12 @@ impl<S: Service> Shard<S> {
 
     /// Lets a connection work, and flushes it at the end of the turn.
     fn with(&mut self, index: usize, work: impl FnOnce(&mut Connection, &mut Context<'_, S>)) {
-        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else {
+        let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
         let mut cx = context!(self);
         work(connection, &mut cx);
-        if connection.wants_flush() && !std::mem::replace(&mut connection.listed, true) {
-            self.dirty.push(index as u32);
-        }
-    }
-
-    fn list(&mut self, index: usize) {
-        if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut)
-            && !std::mem::replace(&mut connection.listed, true)
-        {
-            self.dirty.push(index as u32);
-        }
+        self.connections.list_if_wanted(index);
     }
 
     fn hear_other_cores(&mut self) -> bool {
@@ -409,7 +386,7 @@ impl<S: Service> Shard<S> {
             return;
         }
         for index in 0..self.connections.len() {
-            let Some(connection) = &self.connections[index] else {
+            let Some(connection) = self.connections.get(index) else {
                 continue;
             };
             let waiting: Vec<u32> = connection.congested_calls().collect();
@@ -432,27 +409,34 @@ impl<S: Service> Shard<S> {
     fn flush_connections(&mut self) {
         while let Some(call) = self.service.next_ready() {
             let index = call.connection as usize;
-            if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
-                connection.call_ready(call.stream);
-                if !std::mem::replace(&mut connection.listed, true) {
-                    self.dirty.push(index as u32);
-                }
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            connection.call_ready(call.stream);
+            if connection.has_other_calls() {
+                // They may have something to say too, which goes out in the same send.
+                self.connections.list(index);
+            } else {
+                // At once, while what was just touched is in the cache.
+                self.connections.unlist(index);
+                self.flush(index);
             }
         }
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.flush(index as usize);
+        let dirty = self.connections.start_flush();
+        for &index in &dirty {
+            if self.connections.unlist(index as usize) {
+                self.flush(index as usize);
+            }
         }
         // What listed itself while others were flushed waits for the next turn.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
+        self.connections.end_flush(dirty);
         self.frames.clear();
     }
 
     /// Acknowledges what arrived from clients that wait for it. After the sends, which carry the acknowledgement where there are any.
     fn acknowledge(&mut self) {
         for socket in self.quickacks.drain(..) {
-            if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::as_mut) {
+            if let Some(connection) = self.connections.get_mut(socket.index()) {
                 connection.quickack_done();
             }
             if self.ring.can_quickack() {
@@ -465,14 +449,12 @@ impl<S: Service> Shard<S> {
     }
 
     fn flush(&mut self, index: usize) {
-        let Some(connection) = self.connections[index].as_mut() else {
-            return;
-        };
-        connection.listed = false;
-        if self.ring.is_sending(connection.socket) {
-            // Its completion lists the connection again.
+        if self.connections.waits_for_send(index) {
             return;
         }
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
         let mut buffer = self.ring.send_buffer();
         let mut cx = context!(self);
         let then = connection.flush(&mut buffer, &mut cx);
@@ -481,10 +463,11 @@ impl<S: Service> Shard<S> {
             self.ring.recycle(buffer);
             if connection.has_ready() {
                 // A call got more to say while it was asked; nothing else would list the connection again.
-                self.list(index);
+                self.connections.list(index);
             }
         } else {
-            connection.sending_since = Some(self.now.mono);
+            let again = connection.wants_flush();
+            self.connections.sending(index, self.now.mono, again);
             self.ring.send(socket, buffer);
         }
         match then {
@@ -537,7 +520,7 @@ impl<S: Service> Shard<S> {
                 end = index;
                 break;
             }
-            let Some(connection) = &self.connections[index] else {
+            let Some(connection) = self.connections.get(index) else {
                 continue;
             };
             if connection.is_overdue(now) {
@@ -546,19 +529,21 @@ impl<S: Service> Shard<S> {
                 worked = true;
                 continue;
             }
-            let listed = self.dirty.len();
+            let stuck = self.connections.is_stuck(index, stuck_before);
             let rules = self.rules;
             self.with(index, |connection, cx| {
                 connection.tick(cx);
                 examined += usize::from(connection.examine(rules, cx));
                 connection.poll_calls();
-                connection.end_if_stuck(stuck_before, cx);
+                if stuck {
+                    connection.end_stuck(cx);
+                }
                 if over || connection.must_leave(now) {
                     connection.drain_over(cx);
                 }
             });
-            worked |= self.dirty.len() > listed;
         }
+        worked |= self.connections.any_listed();
         self.swept = if end == self.connections.len() { 0 } else { end };
         let sweeps = self.connections.len().div_ceil(SWEEP_CONNECTIONS).max(1) as u32;
         self.next_sweep = match examined {
@@ -664,33 +649,22 @@ impl<S: Service> Shard<S> {
             .min()
     }
 
-    async fn park(&mut self, wake: &PollableFd<WakeFd>) -> Result<(), ringgate_uring::Error> {
+    /// Sleeps until there is something to do, in the system call that hands over submissions and brings completions. The executor sleeps
+    /// with it: it has no other task.
+    fn park(&mut self) -> Result<(), ringgate_uring::Error> {
         self.port.falling_asleep();
-        if self.port.has_incoming() || self.inbox.has_command() || !self.ring.prepare_park()? {
-            self.port.awake();
-            return Ok(());
-        }
-        self.counters.parks += 1;
-        let asleep_since = Instant::now();
-        let readable = async {
-            // Failing means the executor is going down; the loop finds out by itself.
-            let _ = wake.readable().await;
+        let rest = match self.next_deadline() {
+            _ if self.port.has_incoming() || self.inbox.has_command() => Duration::ZERO,
+            None => PARK_MAX,
+            Some(deadline) => deadline.saturating_duration_since(self.now.mono).min(PARK_MAX),
         };
-        match self.next_deadline() {
-            None => readable.await,
-            Some(deadline) => {
-                let rest = deadline.saturating_duration_since(Instant::now());
-                if !rest.is_zero() {
-                    futures_lite::future::or(readable, async {
-                        Timer::new(rest).await;
-                    })
-                    .await;
-                }
-            }
+        if !rest.is_zero() {
+            self.counters.parks += 1;
+            let asleep_since = Instant::now();
+            self.ring.submit_and_wait(rest)?;
+            self.counters.park_nanos += asleep_since.elapsed().as_nanos() as u64;
         }
-        self.ring.unpark();
         self.port.awake();
-        self.counters.park_nanos += asleep_since.elapsed().as_nanos() as u64;
         Ok(())
     }
 }

@@ -123,7 +123,7 @@ impl Relay {
                 result: Ok(_),
             } => self.mark(socket),
             Completion::Ended { socket, .. } | Completion::Sent { socket, .. } => self.close(socket),
-            Completion::Closed { .. } => {}
+            Completion::Closed { .. } | Completion::Woken => {}
         }
     }
 
@@ -231,7 +231,8 @@ impl Relay {
                 && let Some(bytes) = member.backlog.pop_front()
             {
                 member.backlog_bytes -= bytes.len();
-                buffer.share(bytes);
+                // All subscribers get the same bytes: by reference, the kernel reads them from a warm cache.
+                buffer.share_hot(bytes);
             }
             self.ring.send(socket, buffer);
         }

@@ -143,8 +143,9 @@ limits! {
     stall_ms = 20, 1, 10_000;
     /// Cached results of matching topics, per core: about 100 bytes and 8 for each subscriber.
     match_cache_bytes_max = 16 * MIB, 64 * KIB, GIB;
-    /// Longest run of messages encoded before it goes to the subscribers.
-    run_bytes_max = 16 * KIB, KIB, MIB;
+    /// Longest run of messages encoded before it goes to the subscribers: a turn's worth of a busy publisher, so that each subscriber
+    /// gets it as one piece.
+    run_bytes_max = 64 * KIB, KIB, MIB;
     /// Decisions of policy that one session remembers, each of the resource's length and some 40 bytes. Agents do the same few things
     /// over and over; one that does more things asks policy more often.
     decisions_max = 256, 1, 65_536;

@@ -29,4 +29,4 @@ pub use error::{Error, SetupStep};
 pub use ring::{Completion, ListenerId, Received, Ring};
 pub use send::SendBuffer;
 pub use socket::SocketId;
-pub use waker::{WakeFd, Waker};
+pub use waker::Waker;

@@ -5,19 +5,18 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 
 use crate::buffers::{self, Buffers, Piece};
 use crate::config::RingConfig;
 use crate::error::{Error, SetupStep};
 use crate::send::{Prepared, SendBuffer};
-use crate::socket::{GENERATION_MASK, SocketId, Sockets};
-use crate::waker::WakeFd;
+use crate::socket::{GENERATION_MASK, Sending, SocketId, Sockets};
+use crate::waker::Waker;
 
 /// Send buffers kept for reuse. A core rarely has more sends in flight at once; more are made and dropped as needed.
 const SEND_BUFFERS_KEPT: usize = 1024;
@@ -73,6 +72,8 @@ pub enum Completion {
         /// Which.
         socket: SocketId,
     },
+    /// A [`Waker`] has woken the thread: once at least since it was last told.
+    Woken,
 }
 
 /// Bytes that arrived on a socket, lying in a receive buffer.
@@ -96,7 +97,7 @@ pub struct Ring {
     buffers: ManuallyDrop<Buffers>,
     sockets: Sockets,
     listeners: Vec<Listener>,
-    wake: WakeFd,
+    waker: Waker,
     batch: Vec<cqueue::Entry>,
     batch_next: usize,
     closed: Vec<SocketId>,
@@ -111,6 +112,7 @@ pub struct Ring {
     shuts_down: bool,
     /// Cleared when the kernel has said that it cannot set socket options through a ring (before Linux 6.7).
     can_quickack: bool,
+    wait_flags: EnterFlags,
     /// A ring belongs to the thread that made it.
     _thread: PhantomData<*const ()>,
 }
@@ -126,7 +128,15 @@ enum Kind {
     Control = 4,
     /// Asking for an acknowledgement: heard of only where it failed.
     QuickAck = 5,
+    /// Another thread wakes this one.
+    Wake = 6,
 }
+
+/// Operations that belong to no socket.
+const NO_SOCKET: SocketId = SocketId {
+    index: 0,
+    generation: 0,
+};
 
 /// The value of a socket option that is switched on. Static, as the kernel reads it when the operation runs.
 static ON: libc::c_int = 1;
@@ -141,7 +151,7 @@ impl Ring {
     /// # Errors
     /// [`Error::Setup`] with the cause and the remedy.
     pub fn new(config: &RingConfig) -> Result<Ring, Error> {
-        let mut io = IoUring::builder()
+        let io = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
@@ -160,11 +170,7 @@ impl Ring {
         io.submitter()
             .register_files_sparse(sockets_max)
             .map_err(|error| Error::setup(SetupStep::Files, error))?;
-        let wake = WakeFd::new().map_err(|error| Error::setup(SetupStep::EventFd, error))?;
-        io.submitter()
-            .register_eventfd(wake.as_raw_fd())
-            .map_err(|error| Error::setup(SetupStep::EventFd, error))?;
-        io.completion().disable_eventfd();
+        let waker = Waker::new().map_err(|error| Error::setup(SetupStep::EventFd, error))?;
         let buffers = Buffers::register(
             &io,
             config.receive_buffers,
@@ -172,12 +178,15 @@ impl Ring {
             config.incremental,
         )
         .map_err(|error| Error::setup(SetupStep::Buffers, error))?;
-        Ok(Ring {
+        let mut wait_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        // A core that waits for clients does not wait for a disk: without this (6.15) an idle node looks overloaded in iowait and PSI.
+        wait_flags.set(EnterFlags::NO_IOWAIT, io.params().is_feature_no_iowait());
+        let mut ring = Ring {
             io: ManuallyDrop::new(io),
             buffers: ManuallyDrop::new(buffers),
             sockets: Sockets::new(sockets_max),
             listeners: Vec::new(),
-            wake,
+            waker,
             batch: Vec::new(),
             batch_next: 0,
             closed: Vec::new(),
@@ -185,13 +194,23 @@ impl Ring {
             copy_bytes_max: config.copy_bytes_max,
             shuts_down: crate::check::kernel_version() < (6, 13),
             can_quickack: true,
+            wait_flags,
             _thread: PhantomData,
-        })
+        };
+        ring.listen_to_wakers();
+        Ok(ring)
     }
 
-    /// The descriptor to wait on while parked; see [`prepare_park`](Ring::prepare_park).
-    pub fn wake_fd(&self) -> WakeFd {
-        self.wake.share()
+    /// Wakes this ring's thread, from any other.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn listen_to_wakers(&mut self) {
+        let entry = opcode::PollAdd::new(Fd(self.waker.as_raw_fd()), libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        self.push(entry.user_data(user_data(Kind::Wake, NO_SOCKET)));
     }
 
     /// Whether receive buffers are filled piece by piece (Linux 6.12).
@@ -294,18 +313,25 @@ impl Ring {
     pub fn is_sending(&mut self, id: SocketId) -> bool {
         self.sockets
             .get(id)
-            .is_some_and(|socket| socket.sending.is_some())
+            .is_some_and(|socket| !socket.sending.is_nothing())
     }
 
     /// Sends what `buffer` gathered. To a socket that is closed or closing, nothing is sent.
     ///
     /// # Panics
     /// When a send is in flight already: the caller would lose the order of bytes.
-    pub fn send(&mut self, id: SocketId, buffer: Box<SendBuffer>) {
+    pub fn send(&mut self, id: SocketId, mut buffer: Box<SendBuffer>) {
         match self.sockets.get(id) {
             Some(socket) if !socket.closing && !buffer.is_empty() => {
-                assert!(socket.sending.is_none(), "one send at a time per socket");
-                socket.sending = Some(buffer);
+                assert!(socket.sending.is_nothing(), "one send at a time per socket");
+                match buffer.take_whole() {
+                    Some(bytes) => {
+                        let len = bytes.len() as u32;
+                        socket.sending = Sending::Whole(bytes, len);
+                        self.recycle(buffer);
+                    }
+                    None => socket.sending = Sending::Gathered(buffer),
+                }
                 self.push_send(id);
             }
             _ => self.recycle(buffer),
@@ -394,36 +420,16 @@ impl Ring {
         if idle { Ok(()) } else { self.enter(0, None) }
     }
 
-    /// Submits, then waits in the kernel until something completes, at most for `timeout`. For threads without an executor.
+    /// Submits, then waits in the kernel until something completes or a [`Waker`] wakes, at most for `timeout`. One system call, and
+    /// so the cheapest way to wait, for a thread that has nothing else to wait for.
     ///
     /// # Errors
     /// [`Error::Enter`].
     pub fn submit_and_wait(&mut self, timeout: Duration) -> Result<(), Error> {
-        self.enter(1, Some(timeout))
-    }
-
-    /// Prepares to wait on [`wake_fd`](Ring::wake_fd). False when something has completed meanwhile and there is no need to wait.
-    ///
-    /// # Errors
-    /// [`Error::Enter`].
-    pub fn prepare_park(&mut self) -> Result<bool, Error> {
-        self.io.completion().enable_eventfd();
-        // The flags below must not be read before the kernel can see this.
-        fence(Ordering::SeqCst);
-        // What completes from here on signals the descriptor; what completed before is seen here.
-        self.submit()?;
-        let park =
-            self.closed.is_empty() && self.io.completion().is_empty() && !self.io.submission().taskrun();
-        if !park {
-            self.io.completion().disable_eventfd();
+        match self.closed.is_empty() {
+            true => self.enter(1, Some(timeout)),
+            false => self.enter(0, None),
         }
-        Ok(park)
-    }
-
-    /// Ends a wait.
-    pub fn unpark(&mut self) {
-        self.io.completion().disable_eventfd();
-        self.wake.clear();
     }
 
     /// The next thing that happened, if any. Does not enter the kernel.
@@ -474,6 +480,12 @@ impl Ring {
                 None
             }
             kind if kind == Kind::Accept as u8 => self.accepted(ListenerId(id.index), entry),
+            kind if kind == Kind::Wake as u8 => {
+                if !cqueue::more(entry.flags()) {
+                    self.listen_to_wakers();
+                }
+                Some(Completion::Woken)
+            }
             kind => {
                 unreachable!("a completion of an operation of kind {kind}, which this ring never submits")
             }
@@ -529,16 +541,15 @@ impl Ring {
     fn sent(&mut self, id: SocketId, entry: &cqueue::Entry) -> Option<Completion> {
         let result = entry.result();
         let socket = self.sockets.get(id)?;
-        let buffer = socket.sending.as_mut()?;
-        let all = result >= 0 && buffer.advance(result as usize);
+        let all = result >= 0 && socket.sending.advance(result as usize);
         let retry = result >= 0 && !all || result == -libc::EINTR || result == -libc::EAGAIN;
         if retry && !socket.closing {
             self.push_send(id);
             return None;
         }
-        let len = buffer.len();
+        let len = socket.sending.len();
         let closing = socket.closing;
-        if let Some(buffer) = socket.sending.take() {
+        if let Sending::Gathered(buffer) = std::mem::take(&mut socket.sending) {
             self.recycle(buffer);
         }
         if closing {
@@ -592,12 +603,13 @@ impl Ring {
     }
 
     fn push_send(&mut self, id: SocketId) {
-        let Some(buffer) = self.sockets.get(id).and_then(|socket| socket.sending.as_mut()) else {
+        let socket = self.sockets.get(id);
+        let Some(prepared) = socket.and_then(|socket| socket.sending.prepare()) else {
             return;
         };
         // MSG_WAITALL: the kernel goes on by itself after a short send.
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let entry = match buffer.prepare() {
+        let entry = match prepared {
             Prepared::Plain { pointer, len } => opcode::Send::new(Fixed(id.index), pointer, len)
                 .flags(flags)
                 .build(),
@@ -610,7 +622,7 @@ impl Ring {
 
     fn push(&mut self, entry: squeue::Entry) {
         loop {
-            // SAFETY: what the entry points to (a boxed SendBuffer held in the socket's entry, our listeners, the registered buffer
+            // SAFETY: what the entry points to (a boxed SendBuffer or shared bytes held in the socket's entry, our listeners, the registered buffer
             // ring, a static) stays in place until its completion has been read; see the crate's invariants.
             if unsafe { self.io.submission().push(&entry) }.is_ok() {
                 return;
@@ -627,9 +639,14 @@ impl Ring {
             None => self.io.submitter().submit_and_wait(want),
             Some(timeout) => {
                 let time = Timespec::from(timeout);
-                self.io
-                    .submitter()
-                    .submit_with_args(want, &SubmitArgs::new().timespec(&time))
+                let arguments = SubmitArgs::new().timespec(&time);
+                let submissions = self.io.submission().len() as u32;
+                let flags = self.wait_flags.bits();
+                // SAFETY: the arguments and the time that they point to live over the call, and are what EXT_ARG says they are.
+                unsafe {
+                    let submitter = self.io.submitter();
+                    submitter.enter(submissions, want as u32, flags, Some(&arguments))
+                }
             }
         };
         match result {

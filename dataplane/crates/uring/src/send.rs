@@ -103,6 +103,13 @@ impl SendBuffer {
         self.parts.len() >= PARTS_MAX
     }
 
+    /// Takes out what was gathered, where it is one shared piece.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        let whole = self.whole.take()?;
+        self.len = 0;
+        Some(whole)
+    }
+
     /// Forgets everything gathered.
     pub fn clear(&mut self) {
         self.len = 0;
@@ -124,16 +131,11 @@ impl SendBuffer {
         self.sent >= self.len
     }
 
-    /// Describes what is left to send. The pointers stay valid while the buffer is neither changed nor moved out of its box.
+    /// Describes what is left to send. The pointers stay valid while the buffer is neither changed nor moved out of its box. (One shared
+    /// piece is sent without its buffer.)
     pub(crate) fn prepare(&mut self) -> Prepared {
+        self.split_whole();
         let mut skip = self.sent;
-        if let Some(bytes) = &self.whole {
-            let rest = &bytes[skip..];
-            return Prepared::Plain {
-                pointer: rest.as_ptr(),
-                len: rest.len() as u32,
-            };
-        }
         if let [Part::Staged { start, end }] = self.parts[..] {
             let rest = &self.staging[start + skip..end];
             return Prepared::Plain {
@@ -222,16 +224,13 @@ mod tests {
         let hot = Bytes::from_static(b"hot");
         let mut buffer = SendBuffer::new(8);
         buffer.share_hot(hot.clone());
-        assert!(
-            matches!(buffer.prepare(), Prepared::Plain { pointer, len: 3 } if std::ptr::eq(pointer, hot.as_ptr()))
-        );
-        assert!(!buffer.advance(1));
-        assert!(matches!(buffer.prepare(), Prepared::Plain { len: 2, .. }));
-        buffer.clear();
+        let whole = buffer.take_whole().expect("one piece");
+        assert!(std::ptr::eq(whole.as_ptr(), hot.as_ptr()));
         assert!(buffer.is_empty());
         buffer.share_hot(hot.clone());
         buffer.copy(b"+");
         buffer.share_hot(hot);
+        assert_eq!(buffer.take_whole(), None);
         assert_eq!((buffer.len(), &buffer.to_vec()[..]), (7, &b"hot+hot"[..]));
         assert!(matches!(buffer.prepare(), Prepared::Vectored { .. }));
     }

@@ -1,6 +1,8 @@
 //! The table of sockets: one entry for each slot of the ring's fixed files.
 
-use crate::send::SendBuffer;
+use bytes::{Buf, Bytes};
+
+use crate::send::{Prepared, SendBuffer};
 
 /// Names a socket of a ring. Unique over the ring's life up to 2^24 reuses of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,16 +27,66 @@ pub(crate) struct Socket {
     pub(crate) generation: u32,
     pub(crate) open: bool,
     pub(crate) receiving: bool,
-    pub(crate) sending: Option<Box<SendBuffer>>,
     pub(crate) closing: bool,
     /// Operations on the socket itself in flight: shutting it down, cancelling what else is in flight.
     pub(crate) controls: u8,
+    pub(crate) sending: Sending,
+}
+
+/// What is being sent on a socket. The memory of it stays where it is until the send's completion has been read.
+#[derive(Debug, Default)]
+pub(crate) enum Sending {
+    #[default]
+    Nothing,
+    /// One piece, of a send of so many bytes: most sends of a fan-out are, and touch nothing but this entry.
+    Whole(Bytes, u32),
+    /// What a buffer has gathered.
+    Gathered(Box<SendBuffer>),
+}
+
+impl Sending {
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Sending::Nothing)
+    }
+
+    /// Describes what is left to send.
+    pub(crate) fn prepare(&mut self) -> Option<Prepared> {
+        match self {
+            Sending::Nothing => None,
+            Sending::Whole(bytes, _) => Some(Prepared::Plain {
+                pointer: bytes.as_ptr(),
+                len: bytes.len() as u32,
+            }),
+            Sending::Gathered(buffer) => Some(buffer.prepare()),
+        }
+    }
+
+    /// Notes that the kernel took `bytes` more. True when that was all.
+    pub(crate) fn advance(&mut self, bytes: usize) -> bool {
+        match self {
+            Sending::Nothing => true,
+            Sending::Whole(rest, _) => {
+                rest.advance(bytes.min(rest.len()));
+                rest.is_empty()
+            }
+            Sending::Gathered(buffer) => buffer.advance(bytes),
+        }
+    }
+
+    /// Bytes of the whole send.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Sending::Nothing => 0,
+            Sending::Whole(_, len) => *len as usize,
+            Sending::Gathered(buffer) => buffer.len(),
+        }
+    }
 }
 
 impl Socket {
     /// Whether the kernel may still use memory on behalf of this socket.
     pub(crate) fn in_flight(&self) -> bool {
-        self.receiving || self.sending.is_some() || self.controls > 0
+        self.receiving || !self.sending.is_nothing() || self.controls > 0
     }
 }
 
@@ -112,3 +164,6 @@ impl Sockets {
             })
     }
 }
+
+// The completions of a turn walk the table: two entries in three cache lines.
+const _: () = assert!(size_of::<Socket>() <= 64);

@@ -17,15 +17,15 @@ use bytes::{Bytes, BytesMut};
 /// Sizes of an [`Arena`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaConfig {
-    /// Size of a chunk in bytes. Default 64 KiB: a few runs, and small enough that the chunks in rotation stay in the L2 cache.
+    /// Size of a chunk in bytes. Default 128 KiB: a few runs, and small enough that the chunks in rotation stay in the L2 cache.
     pub chunk_bytes: usize,
-    /// Chunks kept for reuse while their runs are in flight. Default 32 (2 MiB): what sends in flight and queues that are being
+    /// Chunks kept for reuse while their runs are in flight. Default 16 (2 MiB): what sends in flight and queues that are being
     /// read hold in a busy turn; more would keep memory for readers that do not read.
     pub chunks_max: usize,
     /// Chunks kept for messages that do not fit into `chunk_bytes`; each holds the next power of two. Default 4: such messages
     /// are rare and their chunks large (message limit 4 MiB: 16 MiB at most).
     pub large_chunks_max: usize,
-    /// Room that must be left in a chunk for a run to start there, in bytes. Default 16 KiB, the length of an average run of a
+    /// Room that must be left in a chunk for a run to start there, in bytes. Default 32 KiB, the length of an average run of a
     /// busy turn: to leave the rest unused costs less than to move a run that outgrows it.
     pub run_room: usize,
 }
@@ -33,10 +33,10 @@ pub struct ArenaConfig {
 impl Default for ArenaConfig {
     fn default() -> Self {
         ArenaConfig {
-            chunk_bytes: 64 << 10,
-            chunks_max: 32,
+            chunk_bytes: 128 << 10,
+            chunks_max: 16,
             large_chunks_max: 4,
-            run_room: 16 << 10,
+            run_room: 32 << 10,
         }
     }
 }

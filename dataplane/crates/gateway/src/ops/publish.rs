@@ -2,7 +2,7 @@
 //!
 //! The hot path is a publisher that repeats its topic: one comparison with the last topic, one check that nothing changed, one
 //! append to the run being built. The run goes to the subscribers when another set's message comes, before anything else
-//! happens, when it is long enough, or at the end of the turn.
+//! happens, when the next message would make it too long, or at the end of the turn.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use crate::outgoing::{Encoder, Outgoing};
 use crate::queue::{Pushed, Run};
 use crate::refusal::Refusal;
 use crate::table::{Local, MatchSet};
+
+/// More than what a dialect puts around a publisher's message and name.
+const AROUND_BYTES: usize = 64;
 
 /// The run being built in the encoder.
 #[derive(Debug, Default)]
@@ -83,12 +86,12 @@ impl Gateway {
                 self.sessions.ledger.stats.published += 1;
                 return;
             }
-            if !self
-                .run
-                .set
-                .as_ref()
-                .is_some_and(|building| Rc::ptr_eq(building, set))
-            {
+            let source_bytes = session.card.as_ref().map_or(0, |card| card.name.as_str().len());
+            let run_bytes = enc.pending() + publish.body.len() + source_bytes + AROUND_BYTES;
+            let building = self.run.set.as_ref();
+            let goes_on = building.is_some_and(|building| Rc::ptr_eq(building, set))
+                && run_bytes as u64 <= self.limits.run_bytes_max;
+            if !goes_on {
                 let set = Rc::clone(set);
                 self.start_run(set, id, publish.body, sequence, now, enc);
             } else {
@@ -96,9 +99,6 @@ impl Gateway {
                 self.run.messages += 1;
             }
             self.sessions.ledger.stats.published += 1;
-            if enc.pending() as u64 >= self.limits.run_bytes_max {
-                self.flush_run(enc);
-            }
             return;
         }
         let set = Rc::clone(set);
