@@ -19,10 +19,12 @@ const AGENTS: [&str; 5] = [
 ];
 
 /// What the control process serves.
-const CONTROL: [&str; 6] = [
+const CONTROL: [&str; 8] = [
     "ringgate/control/v1/audit.proto",
     "ringgate/control/v1/config.proto",
+    "ringgate/control/v1/groups.proto",
     "ringgate/control/v1/identity.proto",
+    "ringgate/control/v1/key_packages.proto",
     "ringgate/control/v1/nodes.proto",
     "ringgate/control/v1/policy.proto",
     "ringgate/control/v1/registry.proto",

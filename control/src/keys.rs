@@ -12,6 +12,7 @@
 //! | `join/` | `<id>`: join tokens | [`JoinToken`], its `token` replaced by the hash | identity |
 //! | `audit/` | the audit log: `log/<number>`, `head` | [`AuditEntry`] | audit |
 //! | `nodes/` | `<id>`: data planes that have attached | [`Node`] | nodes |
+//! | `mls/` | key packages and groups: `package/`, `claim/` by reference; `tree/`, `log/`, `welcome/` by group; `member/` by identity; `live/`: what others watch, see [`MLS_LIVE`] | [`KeyPackageEntry`], [`GroupRecord`], … | key packages, groups |
 //! | `presence/` | `agents/`, `nodes/`: who is there, where several control processes share the store | [`Agent`], [`Node`] | registry |
 //!
 //! **`state/`** holds all that data planes are given, and nothing else, so that one watch sees it. Its keys are never deleted (a
@@ -26,7 +27,9 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 use prost::Message;
 use ringgate_proto::control::v1::{
-    Agent, AuditEntry, ConfigDocument, Grant, Issued, JoinToken, Node, PolicySet, Revocation, TrustBundle,
+    Agent, AuditEntry, ConfigDocument, Grant, GroupRecord, GroupTree, GroupWindow, Handshake, Issued,
+    JoinToken, KeyPackageClaim, KeyPackageEntry, KeyPackageList, Mail, Node, PolicySet, Revocation,
+    TrustBundle,
 };
 use ringgate_store::{Condition, Entry, Range, Revision, Store, StoreError, Write};
 
@@ -205,6 +208,85 @@ pub const PRESENT_AGENTS: Section<Agent> = Section::new("presence/agents/");
 
 /// Data planes that are attached, by `<process>/<node>/<attachment>`; see [`crate::registry`].
 pub const PRESENT_NODES: Section<Node> = Section::new("presence/nodes/");
+
+/// What of MLS others watch for: the records of groups, the pools of key packages, mail.
+pub const MLS_LIVE: &[u8] = b"mls/live/";
+
+/// A key package by its reference (hex).
+#[must_use]
+pub fn key_package(reference: &str) -> Slot<KeyPackageEntry> {
+    KEY_PACKAGES.at(reference)
+}
+
+/// All key packages by reference (hex).
+pub const KEY_PACKAGES: Section<KeyPackageEntry> = Section::new("mls/package/");
+
+/// Who a key package was handed out to, by its reference (hex).
+#[must_use]
+pub fn key_package_claim(reference: &str) -> Slot<KeyPackageClaim> {
+    KEY_PACKAGE_CLAIMS.at(reference)
+}
+
+/// All key packages that were handed out.
+pub const KEY_PACKAGE_CLAIMS: Section<KeyPackageClaim> = Section::new("mls/claim/");
+
+/// Which key packages an identity has left, of one cipher suite.
+#[must_use]
+pub fn key_package_list(identity: &str, suite: u16) -> Slot<KeyPackageList> {
+    // The percent sign as in [`issued_to`].
+    Section::owned(format!("mls/live/pool/{identity}%/")).at(&format!("{suite:04x}"))
+}
+
+/// A group by its id (hex).
+#[must_use]
+pub fn group(id: &str) -> Slot<GroupRecord> {
+    GROUPS.at(id)
+}
+
+/// All groups by id.
+pub const GROUPS: Section<GroupRecord> = Section::new("mls/live/group/");
+
+/// The public side of a group by its id (hex).
+#[must_use]
+pub fn group_tree(id: &str) -> Slot<GroupTree> {
+    Section::new("mls/tree/").at(id)
+}
+
+/// The handshakes of a group (hex) by number, oldest first.
+#[must_use]
+pub fn handshakes(id: &str) -> Section<Handshake> {
+    Section::owned(format!("mls/log/{id}/"))
+}
+
+/// The Welcome that came with a handshake, for all whom it is for.
+#[must_use]
+pub fn welcome(id: &str, number: u64) -> Slot<Bytes> {
+    Section::owned(format!("mls/welcome/{id}/")).numbered(number)
+}
+
+/// The mail of an identity.
+#[must_use]
+pub fn mail(identity: &str) -> Section<Mail> {
+    Section::owned(format!("mls/live/mail/{identity}%/"))
+}
+
+/// All mail: the rest of a key is the identity, `%/`, and the id.
+pub const MAIL: Section<Mail> = Section::new("mls/live/mail/");
+
+/// The groups of an identity, by id (hex).
+#[must_use]
+pub fn member_groups(identity: &str) -> Section<u64> {
+    Section::owned(format!("mls/member/{identity}%/"))
+}
+
+/// Which messages of a group data planes pass on; those of a group that is gone are written without limits, never deleted.
+#[must_use]
+pub fn group_window(id: &str) -> Slot<GroupWindow> {
+    GROUP_WINDOWS.at(id)
+}
+
+/// All windows of groups.
+pub const GROUP_WINDOWS: Section<GroupWindow> = Section::new("state/groups/");
 
 /// A key whose value is a message of this type.
 #[derive(Debug)]
@@ -448,6 +530,7 @@ mod tests {
             trust().key(),
             grant("acme").key(),
             revocation(1).key(),
+            group_window("00").key(),
         ] {
             assert!(key.starts_with(STATE), "{key:?}");
         }

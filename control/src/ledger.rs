@@ -29,7 +29,8 @@ use ringgate_proto::control::v1::{AuditEntry, Issued};
 
 /// Steps that wait; more are refused with `OVERLOADED`. At 1 000 a second this is a wait of four seconds.
 pub const WAITING_MAX: usize = 4096;
-/// Keys that one step may read, and write. A batch takes another step only while it has room for that many.
+/// Keys that one step may read, and write, unless it says otherwise ([`Step::keys_max`]). A batch takes another step only while it
+/// has room for that many.
 pub const STEP_KEYS_MAX: usize = 16;
 /// Bytes that one step may write, for the same reason, unless it says otherwise ([`Step::bytes_max`]).
 pub const STEP_BYTES_MAX: usize = 256 * 1024;
@@ -54,6 +55,11 @@ pub trait Step: Send + Sync + 'static {
     /// ([`TRANSACTION_BYTES_MAX`]), which is then its own.
     fn bytes_max(&self) -> usize {
         STEP_BYTES_MAX
+    }
+
+    /// Keys that it may read, and write; no more than a transaction takes ([`TRANSACTION_OPS_MAX`]).
+    fn keys_max(&self) -> usize {
+        STEP_KEYS_MAX
     }
 }
 
@@ -222,14 +228,14 @@ impl Draft {
     }
 
     /// Whether another step, of so many bytes, surely fits. The first one does.
-    fn has_room(&self, bytes_max: usize) -> bool {
-        let keys_max = TRANSACTION_OPS_MAX - STEP_KEYS_MAX;
+    fn has_room(&self, bytes_max: usize, keys_max: usize) -> bool {
+        let keys_max = TRANSACTION_OPS_MAX.saturating_sub(keys_max);
         self.read.len() <= keys_max
             && self.written.len() <= keys_max
             && (self.written.is_empty() || self.written_bytes + bytes_max <= TRANSACTION_BYTES_MAX)
     }
 
-    fn keep_step(&mut self, bytes_max: usize) -> Result<(), Status> {
+    fn keep_step(&mut self, bytes_max: usize, keys_max: usize) -> Result<(), Status> {
         let bytes: usize = self
             .step_written
             .values()
@@ -242,15 +248,12 @@ impl Draft {
                     }
             })
             .sum();
-        if bytes > bytes_max
-            || self.step_written.len() > STEP_KEYS_MAX
-            || self.step_read.len() > STEP_KEYS_MAX
-        {
+        if bytes > bytes_max || self.step_written.len() > keys_max || self.step_read.len() > keys_max {
             self.drop_step();
             return Err(refusal(
                 Code::ResourceExhausted,
                 "TOO_LARGE",
-                format!("this change may write {bytes_max} bytes; make it smaller"),
+                format!("this change may write {bytes_max} bytes under {keys_max} keys; make it smaller"),
             ));
         }
         self.written_bytes += bytes;
@@ -356,6 +359,7 @@ trait Job: Send + std::fmt::Debug {
     /// Takes the step on a draft.
     async fn attempt(&mut self, draft: &mut Draft);
     fn bytes_max(&self) -> usize;
+    fn keys_max(&self) -> usize;
     fn finish(self: Box<Self>, committed: Result<Revision, Status>);
 }
 
@@ -375,7 +379,9 @@ impl<S: Step> std::fmt::Debug for Waiting<S> {
 impl<S: Step> Job for Waiting<S> {
     async fn attempt(&mut self, draft: &mut Draft) {
         let outcome = match self.step.take(draft).await {
-            Ok(output) => draft.keep_step(self.step.bytes_max()).map(|()| output),
+            Ok(output) => draft
+                .keep_step(self.step.bytes_max(), self.step.keys_max())
+                .map(|()| output),
             Err(status) => {
                 draft.drop_step();
                 Err(status)
@@ -386,6 +392,10 @@ impl<S: Step> Job for Waiting<S> {
 
     fn bytes_max(&self) -> usize {
         self.step.bytes_max()
+    }
+
+    fn keys_max(&self) -> usize {
+        self.step.keys_max()
     }
 
     fn finish(self: Box<Self>, committed: Result<Revision, Status>) {
@@ -413,7 +423,7 @@ impl Writer {
             let mut draft = Draft::new(self.store.clone(), &self.heads);
             jobs[0].attempt(&mut draft).await;
             while let Ok(mut job) = waiting.try_recv() {
-                if !draft.has_room(job.bytes_max()) {
+                if !draft.has_room(job.bytes_max(), job.keys_max()) {
                     next = Some(job);
                     break;
                 }

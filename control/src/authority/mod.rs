@@ -11,7 +11,7 @@ mod seal;
 
 use std::sync::Arc;
 
-use ringgate_identity::{BundleError, Issuer, SharedVerifier, TrustDomain};
+use ringgate_identity::{AgentKey, BundleError, Issuer, SharedVerifier, TrustDomain};
 use ringgate_proto::control::v1::TrustBundle;
 use ringgate_store::{Revision, Store, StoreError};
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer,
+    delivery: AgentKey,
     verifier: Arc<SharedVerifier>,
     trust: watch::Receiver<Arc<TrustBundle>>,
     followed: watch::Receiver<Revision>,
@@ -57,6 +58,7 @@ impl Authority {
         let follower = follow::Follower::start(store.clone(), opened.bundle).await?;
         Ok(Authority {
             issuer: opened.issuer,
+            delivery: opened.delivery,
             verifier: follower.verifier,
             trust: follower.trust,
             followed: follower.followed,
@@ -68,6 +70,12 @@ impl Authority {
     #[must_use]
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// The key that the delivery service of MLS groups signs with.
+    #[must_use]
+    pub fn delivery(&self) -> &AgentKey {
+        &self.delivery
     }
 
     /// The trust domain.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringgate_identity::issue::{Authority as Parts, IssueError};
-use ringgate_identity::{CertificateDer, Issuer, TrustDomain, UnixTime};
+use ringgate_identity::{AgentKey, CertificateDer, Issuer, TrustDomain, UnixTime};
 use ringgate_proto::control::v1::{PolicySet, TrustBundle};
 use ringgate_store::{Store, StoreError, Transaction};
 use rustls::pki_types::pem::PemObject as _;
@@ -78,6 +78,7 @@ pub enum OpenError {
 pub(super) struct Opened {
     pub(super) issuer: Issuer,
     pub(super) bundle: TrustBundle,
+    pub(super) delivery: AgentKey,
 }
 
 struct Found {
@@ -148,12 +149,23 @@ async fn attempt_open(
         settings,
     );
 
+    let delivery = keys::authority("delivery");
+    let found_delivery = delivery.get(store).await?;
+    let delivery_key = match &found_delivery {
+        Some(stored) => key.open_delivery(&stored.value, seal_path)?,
+        None => AgentKey::generate().map_err(|_| OpenError::Random)?,
+    };
+
     let mut transaction = Transaction::new()
+        .when(delivery.unchanged(found_delivery.as_ref()))
         .when(sealed.unchanged(found.sealed.as_ref()))
         .when(trust.unchanged(found.trust.as_ref()))
         .when(policy.unchanged(found.policy.as_ref()));
     if before.is_none_or(|before| !is_same(&before, &parts)) {
         transaction = transaction.write(sealed.put(&key.seal(&parts)?));
+    }
+    if found_delivery.is_none() {
+        transaction = transaction.write(delivery.put(&key.seal_delivery(&delivery_key)?));
     }
     if found.trust.as_ref().map(|stored| &stored.value) != Some(&bundle) {
         transaction = transaction.write(trust.put(&bundle));
@@ -177,7 +189,11 @@ async fn attempt_open(
         );
     }
     remove_stray_root(settings, &bundle)?;
-    Ok(Opened { issuer, bundle })
+    Ok(Opened {
+        issuer,
+        bundle,
+        delivery: delivery_key,
+    })
 }
 
 /// What the authority should consist of: the operator's files, or what is there, or something new.

@@ -6,7 +6,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ringgate_identity::issue;
+use ringgate_identity::{AgentKey, issue};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -16,6 +16,7 @@ use crate::files;
 const KEY_BYTES: usize = 32;
 /// What is sealed is bound to what it is for.
 const PURPOSE: &[u8] = b"ringgate authority 1";
+const DELIVERY: &[u8] = b"ringgate delivery service 1";
 
 /// The key that seals.
 pub(super) struct SealKey(RandomizedNonceKey);
@@ -65,12 +66,55 @@ impl SealKey {
             issuing_key_pem: authority.issuing_key_pem.to_string(),
             token_key_pem: authority.token_key_pem.to_string(),
         };
-        let mut text = Zeroizing::new(serde_json::to_vec(&contents).map_err(|_| OpenError::Random)?);
+        self.seal_bytes(
+            PURPOSE,
+            serde_json::to_vec(&contents).map_err(|_| OpenError::Random)?,
+        )
+    }
+
+    /// Seals the key that the delivery service signs with. It is another than the authority's: whoever has it can propose to remove
+    /// members, and name nobody.
+    pub(super) fn seal_delivery(&self, key: &AgentKey) -> Result<Bytes, OpenError> {
+        let der = key.to_pkcs8().map_err(|_| OpenError::Random)?;
+        self.seal_bytes(DELIVERY, der.to_vec())
+    }
+
+    /// Opens what [`SealKey::seal_delivery`] made.
+    pub(super) fn open_delivery(&self, sealed: &[u8], path: &Path) -> Result<AgentKey, OpenError> {
+        let der = self.open_bytes(DELIVERY, sealed, path)?;
+        AgentKey::from_pkcs8(&der).map_err(|_| OpenError::Sealed {
+            path: path.to_owned(),
+        })
+    }
+
+    fn seal_bytes(&self, purpose: &[u8], plain: Vec<u8>) -> Result<Bytes, OpenError> {
+        let mut text = Zeroizing::new(plain);
         let nonce = self
             .0
-            .seal_in_place_append_tag(Aad::from(PURPOSE), &mut *text)
+            .seal_in_place_append_tag(Aad::from(purpose), &mut *text)
             .map_err(|_| OpenError::Random)?;
         Ok([&nonce.as_ref()[..], &text[..]].concat().into())
+    }
+
+    fn open_bytes(
+        &self,
+        purpose: &[u8],
+        sealed: &[u8],
+        path: &Path,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let bad = || OpenError::Sealed {
+            path: path.to_owned(),
+        };
+        let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or_else(bad)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| bad())?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let plain = self
+            .0
+            .open_in_place(nonce, Aad::from(purpose), &mut text)
+            .map_err(|_| bad())?
+            .len();
+        text.truncate(plain);
+        Ok(text)
     }
 
     /// Opens what [`SealKey::seal`] made.
@@ -78,14 +122,8 @@ impl SealKey {
         let bad = || OpenError::Sealed {
             path: path.to_owned(),
         };
-        let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or_else(bad)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| bad())?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let text = self
-            .0
-            .open_in_place(nonce, Aad::from(PURPOSE), &mut text)
-            .map_err(|_| bad())?;
-        let contents: Contents = serde_json::from_slice(text).map_err(|_| bad())?;
+        let text = self.open_bytes(PURPOSE, sealed, path)?;
+        let contents: Contents = serde_json::from_slice(&text).map_err(|_| bad())?;
         Ok(issue::Authority {
             root_pem: contents.root_pem.clone(),
             issuing_pem: contents.issuing_pem.clone(),

@@ -99,6 +99,27 @@ const CONTROL: &[Method] = methods! { "ringgate.control.v1":
     Nodes {
         Attach           Node     Changes Stream;
     }
+    KeyPackages {
+        PublishKeyPackages  Verified Changes Call;
+        ClaimKeyPackages    Verified Changes Call;
+        WithdrawKeyPackages Verified Changes Call;
+        GetKeyPackagePool   Verified Reads   Call;
+        WatchKeyPackagePool Verified Reads   Stream;
+    }
+    Groups {
+        GetDeliveryService  Verified Reads   Call;
+        CreateGroup         Verified Changes Call;
+        SubmitCommit        Verified Changes Call;
+        SubmitProposal      Verified Changes Call;
+        GetGroup            Verified Reads   Call;
+        GetGroupInfo        Verified Reads   Call;
+        RequestReAdd        Verified Changes Call;
+        ReportInvalidCommit Verified Changes Call;
+        ReportEpoch         Verified Changes Call;
+        DeleteGroup         Verified Changes Call;
+        WatchGroups         Verified Reads   Stream;
+        TakeMail            Verified Changes Call;
+    }
     Audit {
         ListAudit        Operator Reads   Call;
         WatchSecurityEvents Operator Reads Stream;

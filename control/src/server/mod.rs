@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use ringgate_proto::control::v1::audit_server::AuditServer;
 use ringgate_proto::control::v1::config_server::ConfigServer;
+use ringgate_proto::control::v1::groups_server::GroupsServer;
 use ringgate_proto::control::v1::identity_server::IdentityServer;
+use ringgate_proto::control::v1::key_packages_server::KeyPackagesServer;
 use ringgate_proto::control::v1::nodes_server::NodesServer;
 use ringgate_proto::control::v1::policy_server::PolicyServer;
 use ringgate_proto::control::v1::registry_server::RegistryServer;
@@ -31,8 +33,10 @@ use crate::config::ConfigBook;
 use crate::context::Context;
 use crate::files::{self, FileError};
 use crate::gate::{Gate, GateLayer};
+use crate::groups::{GroupService, Hub};
 use crate::identity::IdentityService;
 use crate::nodes::NodeHub;
+use crate::packages::KeyPackageService;
 use crate::policy::PolicyService;
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -101,6 +105,12 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
     tasks.spawn(own.keep());
     let identity = IdentityService::new(context.clone());
     tasks.spawn(identity.clone().sweep());
+    let hub = Hub::default();
+    tasks.spawn(hub.clone().run(context.store.clone()));
+    let packages = KeyPackageService::new(context.clone(), hub.clone());
+    let groups = GroupService::new(context.clone(), hub, packages.clone());
+    tasks.spawn(groups.clone().evict());
+    tasks.spawn(groups.clone().sweep());
     let registry = Registry::start(
         context.store.clone(),
         context.settings.limits.page_size_max as usize,
@@ -121,7 +131,7 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
         connections,
     ));
 
-    let routes = routes(&context, identity, registry).await?;
+    let routes = routes(&context, identity, registry, packages, groups).await?;
     let gate = Gate::new(
         settings.clone(),
         context.authority.verifier().clone(),
@@ -173,6 +183,8 @@ async fn routes(
     context: &Context,
     identity: IdentityService,
     registry: Registry,
+    packages: KeyPackageService,
+    groups: GroupService,
 ) -> Result<Routes, ServeError> {
     let bytes_max = context.settings.limits.request_bytes_max as usize;
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -196,6 +208,8 @@ async fn routes(
                 .max_decoding_message_size(bytes_max),
         )
         .add_service(ConfigServer::new(ConfigBook::new(context.clone())).max_decoding_message_size(bytes_max))
+        .add_service(KeyPackagesServer::new(packages).max_decoding_message_size(bytes_max))
+        .add_service(GroupsServer::new(groups).max_decoding_message_size(bytes_max))
         .add_service(NodesServer::new(nodes).max_decoding_message_size(bytes_max))
         .add_service(RegistryServer::new(registry).max_decoding_message_size(bytes_max))
         .add_service(AuditServer::new(context.audit.clone()).max_decoding_message_size(bytes_max));
