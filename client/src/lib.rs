@@ -30,6 +30,7 @@
 //! * **A gateway of the profile `strict` wants to know who an agent is.** A [`Credential`] says it: [`Enrollment`] gets one from the
 //!   control process, [`Builder::identity`] presents it. It is renewed before it expires, and the agent changes over to a
 //!   connection with the new one without missing a message.
+//! * **Payloads are end-to-end encrypted** with [`groups`]: a gateway of the profile `strict` passes nothing else on.
 //! * **Every queue is bounded** ([`Limits`]). Towards the gateway, calls wait. Towards the application, a subscription loses
 //!   messages as its policy says, and tells how many ([`Event::Gap`]); requests, streams and introductions that find their queue
 //!   full are refused.
@@ -44,6 +45,7 @@ mod credential;
 mod error;
 mod inbox;
 mod introduce;
+mod mls;
 mod pattern;
 mod publish;
 mod request;
@@ -72,6 +74,15 @@ pub use stream::{AgentStream, IncomingStream, IncomingStreams, OpenStream, Strea
 pub use subscription::{DeliveryPolicy, Event, Gap, Notification, Subscribe, Subscription};
 pub use target::{Balance, Target};
 pub use watch::{Change, Watch, WatchSpace};
+
+/// End-to-end encryption: groups of agents, and what they say to each other.
+pub mod groups {
+    pub use crate::mls::{
+        Group, GroupError, GroupInfo, GroupOptions, Groups, Opened, Peer, ProtectedEvent, ProtectedReceiver,
+        ProtectedReply, ProtectedRequest, ProtectedRequests, ProtectedSender, ProtectedStream,
+        ProtectedStreams, ProtectedSubscription, Route,
+    };
+}
 
 /// Names and values that travel beside a payload.
 pub type Headers = std::collections::BTreeMap<String, String>;

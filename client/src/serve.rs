@@ -65,6 +65,8 @@ pub struct IncomingRequest {
     cancelled: watch::Receiver<bool>,
     deadline: SystemTime,
     is_answered: bool,
+    /// Whom it was for, as its requester wrote it.
+    pub(crate) route: String,
     /// What is asked.
     pub payload: Bytes,
     /// What stands beside it.
@@ -87,6 +89,10 @@ impl IncomingRequest {
             cancelled,
             deadline: UNIX_EPOCH + Duration::from_nanos(forward.deadline_unix_nanos),
             is_answered: false,
+            route: forward
+                .target
+                .and_then(|target| target.to)
+                .map_or(String::new(), |to| crate::target::route(&to)),
             payload: forward.payload,
             headers: forward.headers,
             source: forward.source,

@@ -58,12 +58,27 @@ impl Target {
         self
     }
 
+    /// The same as a text, for what is bound to it.
+    pub(crate) fn route(&self) -> String {
+        route(&self.to)
+    }
+
     fn new(to: proto::target::To) -> Target {
         Target {
             to,
             balance: Balance::default(),
             affinity: String::new(),
         }
+    }
+}
+
+/// Whom a message is for, as a text: `agent:…`, `service:…`, `capability:…`, `channel:…`.
+pub(crate) fn route(to: &proto::target::To) -> String {
+    match to {
+        proto::target::To::Agent(name) => format!("agent:{name}"),
+        proto::target::To::Service(name) => format!("service:{name}"),
+        proto::target::To::Capability(name) => format!("capability:{name}"),
+        proto::target::To::Channel(name) => format!("channel:{name}"),
     }
 }
 

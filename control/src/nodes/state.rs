@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message;
 use ringgate_proto::control::v1::{
-    ConfigDocument, ConfigPart, Grant, NodeState, PolicySet, Revocation, TrustBundle,
+    ConfigDocument, ConfigPart, Grant, GroupWindow, NodeState, PolicySet, Revocation, TrustBundle,
 };
 use ringgate_store::{Batch, Entry, Lineage, Revision, Update};
 
@@ -32,6 +32,7 @@ enum Part {
     Grant(Grant),
     Revocation(Revocation),
     Config(ConfigDocument),
+    Group(GroupWindow),
 }
 
 impl State {
@@ -119,6 +120,7 @@ impl Part {
             Part::Grant(grant) => grant.encoded_len(),
             Part::Revocation(revocation) => revocation.encoded_len(),
             Part::Config(config) => config.toml.len(),
+            Part::Group(window) => window.encoded_len(),
         }
     }
 
@@ -130,6 +132,9 @@ impl Part {
             Part::Grant(grant) if held == Revision(0) && grant.roles.is_empty() => {}
             Part::Grant(grant) => state.grants.push(grant.clone()),
             Part::Revocation(revocation) => state.revocations.push(revocation.clone()),
+            Part::Group(window)
+                if held == Revision(0) && window.epoch_min == 0 && window.padding_bytes <= 1 => {}
+            Part::Group(window) => state.groups.push(window.clone()),
             Part::Config(config) => {
                 state.config = Some(ConfigPart {
                     version: config.version,
@@ -154,6 +159,8 @@ fn part(key: &Bytes, value: &Bytes) -> Option<Part> {
         message(value).map(Part::Grant)
     } else if keys::REVOCATIONS.rest(key).is_some() {
         message(value).map(Part::Revocation)
+    } else if keys::GROUP_WINDOWS.rest(key).is_some() {
+        message(value).map(Part::Group)
     } else {
         None
     }

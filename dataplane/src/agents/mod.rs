@@ -16,7 +16,8 @@ use ringgate_config::ObserveConfig;
 use ringgate_gateway::action::Action;
 use ringgate_gateway::{
     Closing as GatewayClosing, CoreId, CoreMessage, DrainNotice, Effect, Flow as GatewayFlow, Follow,
-    Gateway, GatewayConfig, Now as GatewayNow, PeerInfo, Said, SessionId, code, outgoing::Dialect,
+    Gateway, GatewayConfig, Now as GatewayNow, PayloadFault, PeerInfo, Said, SessionId, code,
+    outgoing::Dialect,
 };
 use ringgate_grpc::{Code, Request, Status};
 use ringgate_identity::ReplayCache;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::log::LogPort;
 use crate::observe::{FlowSource, Hops, Inspection, Kind, Observation, Order, Reporter, Row, Subject};
-use crate::rules::{Enforcer, Rules};
+use crate::rules::{Enforcer, Payloads, Rules};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 use tracer::{Tracer, Travel};
 
@@ -50,6 +51,7 @@ pub struct Agents {
     log: Option<LogPort>,
     core: usize,
     rules: Arc<Rules>,
+    payloads: Payloads,
     /// Proofs of bearer tokens that this core has seen.
     replays: Rc<RefCell<ReplayCache>>,
     reporter: Reporter,
@@ -149,6 +151,7 @@ impl Agents {
             log,
             core,
             rules,
+            payloads: Payloads::default(),
             replays,
             reporter: reporter.of_core(core),
             tracer,
@@ -227,6 +230,15 @@ impl Agents {
         self.gateway.follow(mode);
     }
 
+    /// Whether a message may be passed on: in the profile `strict`, if nobody but its receivers can read it.
+    #[inline]
+    fn examine(&self, action: &Action<'_>) -> Result<(), (u64, Box<PayloadFault>)> {
+        match self.rules.is_strict() {
+            true => self.payloads.check(action),
+            false => Ok(()),
+        }
+    }
+
     fn at(&mut self, now: &Now) -> GatewayNow {
         self.now = GatewayNow {
             mono: now.mono,
@@ -298,6 +310,12 @@ impl Service for Agents {
             Ok(action) => {
                 let (session, kind) = (session(stream), Kind::of(&action));
                 self.tracer.count(kind, message.len());
+                if let Err((id, fault)) = self.examine(&action) {
+                    let refused = self
+                        .gateway
+                        .refuse_payload(session, id, &fault, &now, &mut self.encoder);
+                    return flow(refused);
+                }
                 let source = || self.gateway.name_of(session);
                 match self.tracer.look(session, kind, &action, message, turn, source) {
                     None => self.gateway.apply(session, action, &now, &mut self.encoder),
@@ -485,6 +503,7 @@ impl Service for Agents {
                 self.gateway.logged(report, &now, &mut self.encoder);
                 self.effects();
             }
+            Order::Windows(change) => self.payloads.take(&change),
             Order::Presence => {
                 let all = self.gateway.own_agents().collect();
                 self.reporter.presence(Observation::All(all));

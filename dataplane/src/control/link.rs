@@ -134,6 +134,9 @@ async fn live(
     };
     let Some(mut member) = prepared else { return };
     let Ok(running) = node.await else { return };
+    if let Some(state) = &member.state {
+        session::tell_windows(&Arc::new(state.all_windows()), &running);
+    }
     let mut pause = Pause::default();
     for url in urls.iter().cycle() {
         match attach(&mut member, url, &running, &mut reports).await {

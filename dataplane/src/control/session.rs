@@ -14,6 +14,7 @@ use super::reports::{Batch, Report};
 use super::rpc::{Channel, Receiver, Sender, within};
 use super::state::{Parts, State};
 use crate::observe::{Command, Order};
+use crate::rules::WindowChange;
 
 const ATTACH: &str = "ringgate.control.v1.Nodes/Attach";
 /// How long one message may take to leave.
@@ -31,7 +32,7 @@ pub(super) enum Ended {
 }
 
 enum Event {
-    State(Option<NodeState>),
+    State(Option<Box<NodeState>>),
     Report(Report),
     RenewalDue,
 }
@@ -59,7 +60,7 @@ pub(super) async fn run(
                     attached(member, running, &mut sender).await?;
                 }
                 let version = part.version;
-                let outcome = match parts.add(part) {
+                let outcome = match parts.add(*part) {
                     Ok(None) => continue,
                     Ok(Some(change)) => put_in_force(member, change, running).await,
                     Err(error) => Err(error),
@@ -106,7 +107,10 @@ async fn next(
     reports: Option<&mut mpsc::Receiver<Report>>,
     renew_at: Instant,
 ) -> Result<Event, ControlError> {
-    let state = async { receiver.next().await.map(Event::State) };
+    let state = async {
+        let told = receiver.next().await?;
+        Ok(Event::State(told.map(Box::new)))
+    };
     let report = async {
         match reports {
             Some(reports) => match reports.recv().await {
@@ -173,8 +177,12 @@ async fn put_in_force(
     let revocations = state.verifier.revocations().clone();
     member.verifier.swap(state.verifier.with_revocations(revocations));
     if let Some(running) = running {
-        on_all_cores(&state, running).await?;
-        tell_changes(&state, running);
+        // Before the rules, whose arrival at the core is waited for: orders keep their order.
+        tell_windows(&state.windows, running);
+        if !state.same_rules {
+            on_all_cores(&state, running).await?;
+            tell_changes(&state, running);
+        }
     }
     let (folder, snapshot) = (member.folder.clone(), state.snapshot());
     // Syncing blocks.
@@ -188,6 +196,15 @@ async fn put_in_force(
     member.status.set_version(state.version);
     member.state = Some(state);
     Ok(())
+}
+
+/// The windows of groups, to all cores.
+pub(super) fn tell_windows(change: &Arc<WindowChange>, running: &Running) {
+    if change.all || !change.windows.is_empty() {
+        for core in &running.cores {
+            core.send(Command::Order(Order::Windows(change.clone())));
+        }
+    }
 }
 
 async fn on_all_cores(state: &State, running: &Running) -> Result<(), StateError> {

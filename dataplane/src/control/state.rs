@@ -1,10 +1,12 @@
 //! The state that the control process tells: a snapshot, then changes; from messages to rules.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringgate_access::{Access, Grants, PolicySet};
+use ringgate_envelope::Window;
 use ringgate_identity::{
     Revocation, Revocations, Revoked, Serial, TokenKey, TrustBundle, TrustDomain, UnixTime, Verifier,
 };
@@ -12,7 +14,7 @@ use ringgate_proto::control::v1::{self as proto, NodeState};
 
 use super::error::StateError;
 use crate::config::{Config, Sources};
-use crate::rules::Rules;
+use crate::rules::{Rules, WindowChange};
 
 /// What parts of one version may hold together. A hundred thousand grants take some ten MiB.
 const STATE_BYTES_MAX: usize = 256 << 20;
@@ -26,6 +28,11 @@ pub(super) struct State {
     policy: Option<proto::PolicySet>,
     revocations: Arc<Vec<proto::Revocation>>,
     told: Option<proto::ConfigPart>,
+    groups: Arc<BTreeMap<Bytes, proto::GroupWindow>>,
+    /// What is new of them.
+    pub(super) windows: Arc<WindowChange>,
+    /// Whether nothing else is new: then cores go on with the rules that they have.
+    pub(super) same_rules: bool,
     access: Access,
     pub(super) verifier: Arc<Verifier>,
     pub(super) config: Arc<Config>,
@@ -52,6 +59,12 @@ impl State {
                 }
             },
         };
+        let same_rules = base.is_some()
+            && change.trust.is_none()
+            && change.policy.is_none()
+            && change.config.is_none()
+            && change.grants.is_empty()
+            && change.revocations.is_empty();
         let trust = change
             .trust
             .or_else(|| base.map(|base| base.trust.clone()))
@@ -76,6 +89,20 @@ impl State {
         for grant in change.grants {
             grants.set(&grant.name, &grant.roles)?;
         }
+        let mut groups = base.map_or_else(Arc::default, |base| base.groups.clone());
+        let windows = WindowChange {
+            all: base.is_none(),
+            windows: change.groups.iter().map(window).collect(),
+        };
+        if !change.groups.is_empty() {
+            let all = Arc::make_mut(&mut groups);
+            for group in change.groups {
+                match group.epoch_min == 0 && group.padding_bytes <= 1 {
+                    true => all.remove(&group.group_id),
+                    false => all.insert(group.group_id.clone(), group),
+                };
+            }
+        }
         let told = change.config.or_else(|| base.and_then(|base| base.told.clone()));
         let config = match base.filter(|base| base.told == told) {
             Some(base) => base.config.clone(),
@@ -88,6 +115,9 @@ impl State {
             policy,
             revocations,
             told,
+            groups,
+            windows: Arc::new(windows),
+            same_rules,
             access: Access::new(policies, grants),
             verifier: Arc::new(verifier),
             config,
@@ -121,8 +151,25 @@ impl State {
             revocations: self.revocations.to_vec(),
             config: self.told.clone(),
             partial: false,
+            groups: self.groups.values().cloned().collect(),
         }
     }
+
+    /// All windows of groups: for cores that know of none.
+    pub(super) fn all_windows(&self) -> WindowChange {
+        WindowChange {
+            all: true,
+            windows: self.groups.values().map(window).collect(),
+        }
+    }
+}
+
+fn window(told: &proto::GroupWindow) -> (Bytes, Window) {
+    let window = Window {
+        epoch_min: told.epoch_min,
+        padding_bytes: told.padding_bytes,
+    };
+    (told.group_id.clone(), window)
 }
 
 /// Parts of one version, until the last has come.
@@ -150,6 +197,7 @@ impl Parts {
                 waiting.config = part.config.or(waiting.config);
                 waiting.grants.extend(part.grants);
                 waiting.revocations.extend(part.revocations);
+                waiting.groups.extend(part.groups);
                 waiting
             }
         };

@@ -11,7 +11,7 @@ use super::flow::Watch;
 use super::inspection::{Inspection, Row};
 use super::report::CoreReport;
 use crate::mesh::Alarm;
-use crate::rules::Rules;
+use crate::rules::{Rules, WindowChange};
 
 /// Something for a core to do.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Command {
 pub enum Order {
     /// Decide by these rules from now on. The sender is told when they are in force.
     Rules(Arc<Rules>, tokio::sync::mpsc::Sender<()>),
+    /// Pass on of these groups what their windows let; before that, forget those of all others, if it says so.
+    Windows(Arc<WindowChange>),
     /// Report all agents of this core.
     Presence,
     /// Taps have come or gone.

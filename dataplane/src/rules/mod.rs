@@ -6,6 +6,7 @@
 
 mod enforcer;
 mod local;
+mod payloads;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use ringgate_policy::{AgentName, Credential, Identity, Limits, Proof, Rejection}
 
 pub use enforcer::Enforcer;
 pub use local::{LocalError, from_files};
+pub use payloads::{Payloads, WindowChange};
 
 /// Code of the refusal of a good credential that is no agent's.
 const NOT_AN_AGENT: &str = "NOT_AN_AGENT";

@@ -18,6 +18,7 @@ from harness.dpop import decoded, encoded, proof, signed
 from harness.gateway import Gateway
 from harness.http2 import NO_ERROR, Connection
 from harness.identity import private_pem
+from harness.mls import SealedAgent, seal
 from harness.protocol import OPEN_PATH, pb
 
 NOBODY_PUBLISHES_SECRETS = """
@@ -68,7 +69,7 @@ class Site:
         chain, key = credential
         shown = grpc.ssl_channel_credentials(self.control.ca.read_bytes(), key, chain)
         channel = grpc.secure_channel(self.authority, shown, options=(*CHANNEL_OPTIONS, *options))
-        return Agent(channel, owns_channel=True, metadata=metadata)
+        return SealedAgent(channel, owns_channel=True, metadata=metadata)
 
     @property
     def authority(self):
@@ -197,8 +198,8 @@ def test_a_change_of_policy_ends_just_what_it_takes_and_gives_at_once(site):
     error = agent.expect("error", id=lost)
     assert error.code == pb.CODE_PERMISSION_DENIED and "secret/x" in error.message
     agent.publish("open/x", b"still")
-    assert agent.expect("notify").payload == b"still"
-    agent.send(publish=pb.Publish(topic="secret/x", id=9000))
+    assert agent.expect("notify").payload == seal(b"still")
+    agent.send(publish=pb.Publish(topic="secret/x", payload=seal(), id=9000))
     agent.expect_error(9000, pb.CODE_PERMISSION_DENIED)
 
     version = site.link()["version"]
@@ -246,7 +247,7 @@ def test_it_starts_on_what_it_was_told_last(site):
     site.start()
     assert credential and site.link() == {"attached": False, "version": version, "rejected": 0}
     alice = site.join("acme/demo/alice/1")
-    alice.send(publish=pb.Publish(topic="secret/x", id=1))
+    alice.send(publish=pb.Publish(topic="secret/x", payload=seal(), id=1))
     alice.expect_error(1, pb.CODE_PERMISSION_DENIED)
     revoked = site.open(mallory)
     assert revoked.wait_for_end()[0] == grpc.StatusCode.UNAVAILABLE, "the handshake is refused"

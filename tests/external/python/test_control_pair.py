@@ -8,10 +8,11 @@ import grpc
 import pytest
 
 from harness import wait
-from harness.agent import CHANNEL_OPTIONS, Agent
+from harness.agent import CHANNEL_OPTIONS
 from harness.control import Control, Refused, policy
 from harness.etcd import PROGRAM, Etcd
 from harness.gateway import Gateway
+from harness.mls import SealedAgent
 from harness.protocol import pb
 
 EVERYTHING = '@id("all") permit(principal, action, resource);\n'
@@ -76,7 +77,7 @@ def join(gateway, control, name):
     chain, key = control.enrol(name)
     shown = grpc.ssl_channel_credentials(control.ca.read_bytes(), key, chain)
     channel = grpc.secure_channel(f"localhost:{gateway.port}", shown, options=CHANNEL_OPTIONS)
-    return Agent(channel, name, owns_channel=True)
+    return SealedAgent(channel, name, owns_channel=True)
 
 
 def test_either_serves(pair, gateway):

@@ -13,6 +13,7 @@ from harness.certificates import Authority
 from harness.gateway import Gateway
 from harness.http2 import Connection
 from harness.identity import HOUR, TrustDomain, fingerprint, p256_key, rsa_key
+from harness.mls import COMMIT, PROPOSAL, SealedAgent, seal
 from harness.protocol import HEALTH_PATH, pb
 
 DOMAIN = "test.example"
@@ -94,7 +95,7 @@ def channel(gateway, listener, credential=None):
 
 def join(gateway, listener, domain, name, **register):
     """A registered agent with its own certificate."""
-    return Agent(channel(gateway, listener, domain.agent(name)), name, owns_channel=True, **register)
+    return SealedAgent(channel(gateway, listener, domain.agent(name)), name, owns_channel=True, **register)
 
 
 def refusal(gateway, listener, credential, name):
@@ -115,6 +116,68 @@ def test_agents_with_certificates_reach_each_other(gateway, listener, domain):
     assert bob.expect_next("notify").source == "acme/demo/alice/1"
     alice.close()
     bob.close()
+
+
+def events(gateway, kind):
+    """How many security events of a kind were counted."""
+    lines = gateway.get("/metrics")[1].splitlines()
+    return next((int(line.split()[-1]) for line in lines if f'events_total{{kind="{kind}"}}' in line), 0)
+
+
+LEGIBLE = {
+    "empty": (b"", "PLAINTEXT_REFUSED"),
+    "text": (b"hello", "PLAINTEXT_REFUSED"),
+    "json": (b'{"say": "hello"}', "PLAINTEXT_REFUSED"),
+    "another version": (b"\0\2" + seal()[2:], "PLAINTEXT_REFUSED"),
+    "public message": (b"\0\1\0\1" + seal()[4:], "PLAINTEXT_REFUSED"),
+    "welcome": (b"\0\1\0\3" + seal()[4:], "MALFORMED_MLS"),
+    "commit": (seal(content=COMMIT), "MALFORMED_MLS"),
+    "proposal": (seal(content=PROPOSAL), "MALFORMED_MLS"),
+    "cut off": (seal()[:-1], "MALFORMED_MLS"),
+    "trailing": (seal() + b"\0", "MALFORMED_MLS"),
+}
+
+
+@pytest.mark.parametrize("what", LEGIBLE)
+def test_what_others_could_read_is_refused_and_told(gateway, listener, domain, what):
+    payload, kind = LEGIBLE[what]
+    alice = join(gateway, listener, domain, "acme/demo/alice/1")
+    bob = join(gateway, listener, domain, "acme/demo/bob/1")
+    bob.subscribe("t/**")
+    before = events(gateway, kind)
+    alice.send(publish=pb.Publish(topic="t/x", payload=payload, id=1))
+    error = alice.expect_error(1, pb.CODE_MLS_REQUIRED)
+    assert "MLS" in error.message and not error.retryable
+    target = pb.Target(agent=bob.name)
+    alice.send(request=pb.Request(id=2, target=target, payload=payload))
+    alice.expect_error(2, pb.CODE_MLS_REQUIRED)
+    alice.send(stream_open=pb.StreamOpen(stream=3, target=target, credit_bytes=1 << 20))
+    opened = bob.expect("stream_open")
+    bob.send(stream_credit=pb.StreamCredit(stream=opened.stream, bytes=1 << 20))
+    alice.expect("stream_credit")
+    alice.send(chunk=pb.Chunk(stream=3, sequence=1, payload=payload))
+    alice.expect_error(3, pb.CODE_MLS_REQUIRED)
+    refused = 3
+    if payload:
+        # An introduction may say nothing at all: agents meet before they share a group.
+        alice.send(introduce=pb.Introduce(id=4, target=target, payload=payload))
+        alice.expect_error(4, pb.CODE_MLS_REQUIRED)
+        refused = 4
+    wait.until(lambda: events(gateway, kind) == before + refused, lambda: f"{kind}: one event for each")
+    # Nothing of it arrived.
+    alice.publish("t/x", b"sealed")
+    assert bob.expect_next("notify").payload == seal(b"sealed")
+    alice.send(stream_close=pb.StreamClose(stream=3))
+    bob.expect("stream_close")
+    alice.close()
+    bob.close()
+
+
+def test_headers_travel_in_the_clear_and_are_refused(gateway, listener, domain):
+    alice = join(gateway, listener, domain, "acme/demo/alice/1")
+    alice.send(publish=pb.Publish(topic="t/x", payload=seal(), headers={"unit": "celsius"}, id=1))
+    assert "headers" in alice.expect_error(1, pb.CODE_MLS_REQUIRED).message
+    alice.close()
 
 
 def test_without_a_certificate_nobody_registers(gateway, listener):
@@ -259,7 +322,7 @@ def test_a_may_talk_to_b_and_not_to_c(ruled_gateway, listener, domain):
     )
     asked = a.request(b"?", agent="acme/demo/answerer/b")
     b.respond(b.expect("forward"), b"!")
-    assert a.expect("deliver", id=asked).payload == b"!"
+    assert a.expect("deliver", id=asked).payload == seal(b"!")
     a.expect_error(a.request(b"?", agent="acme/demo/answerer/c"), pb.CODE_PERMISSION_DENIED)
     b.expect_error(b.request(b"?", agent="acme/demo/asker/a"), pb.CODE_PERMISSION_DENIED)
     denied = a.expect_error(a.request(b"?", agent="acme/demo/answerer/c"), pb.CODE_PERMISSION_DENIED)

@@ -10,6 +10,7 @@ from harness import wait
 from harness.agent import Agent, Ended
 from harness.control import call, identity, registry
 from harness.http2 import NO_ERROR, Connection
+from harness.mls import seal
 from harness.protocol import HEALTH_PATH, pb
 from harness.up import Up
 
@@ -41,7 +42,7 @@ def test_from_nothing_to_an_agent_that_is_thrown_out(up):
     alice = up.join(talker, "acme/demo/talker/1", capabilities=["talk"])
     alice.publish("news/today", b"hello")
     notified = bob.expect_next("notify")
-    assert (notified.source, notified.payload) == ("acme/demo/talker/1", b"hello")
+    assert (notified.source, notified.payload) == ("acme/demo/talker/1", seal(b"hello"))
     wait.until(lambda: len(up.json("agents")) == 2, lambda: up.said("agents"), 30)
     assert "talk" in up.said("agents", "acme/demo/talker/**")
 
@@ -124,7 +125,7 @@ def test_policy_says_who_may_ask_whom(up, tmp_path):
     a, b, c = (up.join(folders[name], f"acme/demo/{name}") for name in names[:3])
     asked = a.request(b"?", agent="acme/demo/answerer/b")
     b.respond(b.expect("forward"), b"!")
-    assert a.expect("deliver", id=asked).payload == b"!"
+    assert a.expect("deliver", id=asked).payload == seal(b"!")
     denied = a.expect_error(a.request(b"?", agent="acme/demo/answerer/c"), pb.CODE_PERMISSION_DENIED)
     assert "acme/demo/answerer/c" in denied.message
     with pytest.raises(Ended) as refused:
@@ -134,7 +135,7 @@ def test_policy_says_who_may_ask_whom(up, tmp_path):
     for _ in range(4):
         asked = a.request(b"?", capability="cook")
         cooks[0].respond(cooks[0].expect("forward"), b"soup")
-        assert a.expect("deliver", id=asked).payload == b"soup"
+        assert a.expect("deliver", id=asked).payload == seal(b"soup")
     why = up.json("policy", "why", "acme/demo/asker/a", "request", "acme/demo/cook/2")
     assert (why["allowed"], why["policies"]) == (False, ["but-not-the-second"])
 

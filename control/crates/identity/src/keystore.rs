@@ -167,6 +167,22 @@ pub fn save(path: &Path, stored: &Stored, seal: &Seal) -> Result<(), KeystoreErr
         chain: stored.chain.iter().map(|der| STANDARD.encode(der)).collect(),
         bundle: StoredBundle::from(&stored.bundle),
     };
+    // Sealed in place: the one plaintext is wiped when it goes.
+    let text = Zeroizing::new(serde_json::to_vec(&contents).map_err(|_| KeyError::Library)?);
+    save_secret(path, FORMAT, text, seal)
+}
+
+/// Encrypts and writes something else of an agent's, in place of what was there. `format` says what it is; it is authenticated, so that
+/// one is not taken for another.
+///
+/// # Errors
+/// [`KeystoreError`]; what was there is then still there.
+pub fn save_secret(
+    path: &Path,
+    format: &str,
+    mut text: Zeroizing<Vec<u8>>,
+    seal: &Seal,
+) -> Result<(), KeystoreError> {
     let derivation = match seal {
         Seal::Passphrase(_) => Derivation::Argon2id {
             memory_kib: ARGON2_MEMORY_KIB,
@@ -180,13 +196,15 @@ pub fn save(path: &Path, stored: &Stored, seal: &Seal) -> Result<(), KeystoreErr
     };
     let mut salt = [0; SALT_BYTES];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| KeyError::Library)?;
-    // Sealed in place: the one plaintext is wiped when it goes.
-    let mut text = Zeroizing::new(serde_json::to_vec(&contents).map_err(|_| KeyError::Library)?);
-    let key = derive(path, derivation, &salt, seal)?;
-    key.seal_in_place_append_tag(nonce(), Aad::from(associated(derivation, &salt)), &mut *text)
-        .map_err(|_| KeyError::Library)?;
+    let key = derive(path, format, derivation, &salt, seal)?;
+    key.seal_in_place_append_tag(
+        nonce(),
+        Aad::from(associated(format, derivation, &salt)),
+        &mut *text,
+    )
+    .map_err(|_| KeyError::Library)?;
     let envelope = Envelope {
-        format: FORMAT.to_owned(),
+        format: format.to_owned(),
         derivation,
         salt: STANDARD.encode(salt),
         ciphertext: STANDARD.encode(&*text),
@@ -204,12 +222,35 @@ pub fn load(path: &Path, seal: &Seal) -> Result<Stored, KeystoreError> {
     let malformed = || KeystoreError::Malformed {
         path: path.to_owned(),
     };
+    let text = load_secret(path, FORMAT, FILE_BYTES_MAX, seal)?;
+    let contents: Contents = serde_json::from_slice(&text).map_err(|_| malformed())?;
+    let pkcs8 = Zeroizing::new(STANDARD.decode(&contents.key_pkcs8).map_err(|_| malformed())?);
+    Ok(Stored {
+        key: AgentKey::from_pkcs8(&pkcs8)?,
+        chain: certificates(&contents.chain).ok_or_else(malformed)?,
+        bundle: contents.bundle.open().ok_or_else(malformed)?,
+    })
+}
+
+/// Reads and decrypts what [`save_secret`] wrote.
+///
+/// # Errors
+/// [`KeystoreError`].
+pub fn load_secret(
+    path: &Path,
+    format: &str,
+    bytes_max: u64,
+    seal: &Seal,
+) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+    let malformed = || KeystoreError::Malformed {
+        path: path.to_owned(),
+    };
     let sealed = || KeystoreError::Sealed {
         path: path.to_owned(),
     };
     let envelope: Envelope =
-        serde_json::from_slice(&read_private(path, FILE_BYTES_MAX)?).map_err(|_| malformed())?;
-    if envelope.format != FORMAT {
+        serde_json::from_slice(&read_private(path, bytes_max)?).map_err(|_| malformed())?;
+    if envelope.format != format {
         return Err(malformed());
     }
     let fits = matches!(
@@ -221,32 +262,28 @@ pub fn load(path: &Path, seal: &Seal) -> Result<Stored, KeystoreError> {
     }
     let salt = STANDARD.decode(&envelope.salt).map_err(|_| malformed())?;
     let mut text = Zeroizing::new(STANDARD.decode(&envelope.ciphertext).map_err(|_| malformed())?);
-    let key = derive(path, envelope.derivation, &salt, seal)?;
+    let key = derive(path, format, envelope.derivation, &salt, seal)?;
     let plain = key
         .open_in_place(
             nonce(),
-            Aad::from(associated(envelope.derivation, &salt)),
+            Aad::from(associated(format, envelope.derivation, &salt)),
             &mut text,
         )
-        .map_err(|_| sealed())?;
-    let contents: Contents = serde_json::from_slice(plain).map_err(|_| malformed())?;
-    let pkcs8 = Zeroizing::new(STANDARD.decode(&contents.key_pkcs8).map_err(|_| malformed())?);
-    Ok(Stored {
-        key: AgentKey::from_pkcs8(&pkcs8)?,
-        chain: certificates(&contents.chain).ok_or_else(malformed)?,
-        bundle: contents.bundle.open().ok_or_else(malformed)?,
-    })
+        .map_err(|_| sealed())?
+        .len();
+    text.truncate(plain);
+    Ok(text)
 }
 
 /// What is authenticated besides the ciphertext.
-fn associated(derivation: Derivation, salt: &[u8]) -> Vec<u8> {
+fn associated(format: &str, derivation: Derivation, salt: &[u8]) -> Vec<u8> {
     let how = match derivation {
         Derivation::Argon2id {
             memory_kib,
             passes,
             lanes,
-        } => format!("{FORMAT} argon2id {memory_kib} {passes} {lanes} "),
-        Derivation::KeyFile => format!("{FORMAT} key_file "),
+        } => format!("{format} argon2id {memory_kib} {passes} {lanes} "),
+        Derivation::KeyFile => format!("{format} key_file "),
     };
     [how.as_bytes(), salt].concat()
 }
@@ -258,6 +295,7 @@ fn nonce() -> Nonce {
 
 fn derive(
     path: &Path,
+    format: &str,
     derivation: Derivation,
     salt: &[u8],
     seal: &Seal,
@@ -295,7 +333,7 @@ fn derive(
             }
             let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(&secret);
             extracted
-                .expand(&[FORMAT.as_bytes()], hkdf::HKDF_SHA256)
+                .expand(&[format.as_bytes()], hkdf::HKDF_SHA256)
                 .and_then(|okm| okm.fill(&mut *key))
                 .map_err(|_| KeyError::Library)?;
         }

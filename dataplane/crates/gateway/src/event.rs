@@ -18,17 +18,29 @@ pub enum EventKind {
     CredentialExpired,
     /// The proof of a bearer token came a second time.
     ProofReplayed,
+    /// An agent sent something that others could read, where payloads must be encrypted.
+    PlaintextRefused,
+    /// An agent sent a damaged MLS message, or a handshake, where encrypted application messages are passed on.
+    MalformedMls,
+    /// An MLS message of an epoch that its group has left behind.
+    EpochOutOfWindow,
+    /// An MLS message without the padding that its group asks for.
+    PaddingMissing,
 }
 
 impl EventKind {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::PermissionLost,
         Self::RevokedConnClosed,
         Self::CredentialExpired,
         Self::ProofReplayed,
+        Self::PlaintextRefused,
+        Self::MalformedMls,
+        Self::EpochOutOfWindow,
+        Self::PaddingMissing,
     ];
 
     /// As the audit log writes it.
@@ -40,6 +52,10 @@ impl EventKind {
             Self::RevokedConnClosed => "REVOKED_CONN_CLOSED",
             Self::CredentialExpired => "CREDENTIAL_EXPIRED",
             Self::ProofReplayed => "PROOF_REPLAYED",
+            Self::PlaintextRefused => "PLAINTEXT_REFUSED",
+            Self::MalformedMls => "MALFORMED_MLS",
+            Self::EpochOutOfWindow => "EPOCH_OUT_OF_WINDOW",
+            Self::PaddingMissing => "PADDING_MISSING",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{GatewayConfig, PeerInfo, TOKEN_BYTES};
 use crate::core_message::{Body, CoreMessage};
 use crate::directory::Directory;
 use crate::effect::{Closing, Effect, Flow};
+use crate::event::EventKind;
 use crate::follow::Following;
 use crate::ids::{CoreId, Now, SessionId};
 use crate::ledger::Ledger;
@@ -49,6 +50,17 @@ pub struct DrainNotice {
     pub reconnect_after_ms: u32,
     /// Random time to add to it.
     pub jitter_ms: u32,
+}
+
+/// Why a payload is not passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadFault {
+    /// As the operator is told.
+    pub kind: EventKind,
+    /// As the agent is told: what was wrong and what to do. Never with payload.
+    pub message: String,
+    /// Whether the same content can be sent again, made anew.
+    pub retryable: bool,
 }
 
 /// The dialect in which runs are encoded: the only one so far.
@@ -242,6 +254,38 @@ impl Gateway {
         match self.sessions.get(session).map(|session| session.stage) {
             Some(Stage::Active) if !fatal => self.refuse(session, id, &refusal, enc),
             Some(Stage::Opened | Stage::Active) => self.end(session, refusal, enc),
+            _ => {}
+        }
+        self.finish(now, enc);
+        self.flow(session)
+    }
+
+    /// An agent's message carries something that must not be passed on: it is refused, and the operator is told. `id` is what it named.
+    pub fn refuse_payload<E: Encoder>(
+        &mut self,
+        session: SessionId,
+        id: u64,
+        fault: &PayloadFault,
+        now: &Now,
+        enc: &mut E,
+    ) -> Flow {
+        self.flush_run(enc);
+        match self.sessions.get(session).map(|session| session.stage) {
+            Some(Stage::Active) => {
+                self.tell_event(session, fault.kind, fault.message.clone());
+                let refusal = Refusal {
+                    retryable: fault.retryable,
+                    ..Refusal::new(Code::MlsRequired, fault.message.clone())
+                };
+                self.refuse(session, id, &refusal, enc);
+            }
+            Some(Stage::Opened) => {
+                let refusal = Refusal::new(
+                    Code::Unauthenticated,
+                    "the first message of a stream must be Register",
+                );
+                self.end(session, refusal, enc);
+            }
             _ => {}
         }
         self.finish(now, enc);

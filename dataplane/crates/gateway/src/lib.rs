@@ -35,7 +35,7 @@ pub use core_message::CoreMessage;
 pub use effect::{Closing, Effect, Flow};
 pub use event::{EventKind, SecurityEvent};
 pub use follow::{Follow, RECEIVERS_MAX, Role, Step};
-pub use gateway::{DrainNotice, Gateway};
+pub use gateway::{DrainNotice, Gateway, PayloadFault};
 pub use ids::{CoreId, Now, SessionId};
 pub use ops::journal::{LogPiece, LogReport};
 pub use stats::{AgentInfo, Said, SessionInfo, Stats, SubscriptionInfo, TopicInfo};

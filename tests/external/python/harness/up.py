@@ -7,8 +7,9 @@ import tempfile
 import grpc
 
 from harness import wait
-from harness.agent import CHANNEL_OPTIONS, Agent
+from harness.agent import CHANNEL_OPTIONS
 from harness.gateway import free_port
+from harness.mls import SealedAgent
 from harness.paths import CLI
 
 # A command does what it does in milliseconds; this is for machines that do everything else, too.
@@ -84,7 +85,7 @@ class Up:
 
     def join(self, folder, name, **register):
         """A registered agent."""
-        return Agent(self.channel(folder), name, owns_channel=True, **register)
+        return SealedAgent(self.channel(folder), name, owns_channel=True, **register)
 
     def audit(self, subject):
         """(action, outcome) of all that is about an identity, in order."""
