@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import ONE_CORE, TWO_CORES
+from harness.gateway import ONE_CORE, TWO_CORES
 from harness import state, wait
 from harness.agent import Agent, connect
 from harness.protocol import pb
