@@ -86,9 +86,8 @@ impl Driven {
         assert!(self.commands.send(Command::Report { sessions, reply }));
         self.shard.turn().expect("a ring that works");
         let report = reports.recv().expect("a report");
-        // Requests are no deliveries, but sent one by one.
-        let count = |name| report.count(name).unwrap_or(0);
-        count("delivered").max(count("sends"))
+        let messages = ["delivered", "queued_forward", "queued_deliver"];
+        messages.iter().filter_map(|name| report.count(name)).sum()
     }
 
     /// Allocations while [`COUNTED`] messages are delivered, after a warm-up.

@@ -22,8 +22,9 @@ const MEMORY: ArenaConfig = ArenaConfig {
 
 /// The head of a DATA frame.
 pub(crate) type Head = [u8; HEAD_BYTES];
-/// The heads of the frames that a body is sent in.
-pub(crate) type Heads = SmallVec<[Head; 4]>;
+/// The heads of the frames that a body is sent in: without an allocation for `cores.send_bytes_max` in frames of the size that clients
+/// allow unasked.
+pub(crate) type Heads = SmallVec<[Head; 9]>;
 
 /// The frames sent last in this turn.
 #[derive(Debug)]

@@ -197,9 +197,9 @@ pub(super) struct RelayArgs {
     /// Bytes of each.
     #[arg(long)]
     receive_buffer_bytes: Option<u32>,
-    /// Use up a whole buffer for each receive, as before Linux 6.12.
+    /// Let the kernel fill receive buffers piece by piece (Linux 6.12).
     #[arg(long)]
-    whole_buffers: bool,
+    incremental: bool,
     /// Bytes up to which what is sent is copied rather than referred to.
     #[arg(long)]
     copy_bytes_max: Option<usize>,
@@ -349,7 +349,7 @@ pub(super) fn serve(args: &RelayArgs) -> Result<(), Error> {
     let ring = RingConfig {
         receive_buffers: args.receive_buffers.unwrap_or(default.receive_buffers),
         receive_buffer_bytes: args.receive_buffer_bytes.unwrap_or(default.receive_buffer_bytes),
-        incremental: !args.whole_buffers,
+        incremental: args.incremental,
         copy_bytes_max: args.copy_bytes_max.unwrap_or(default.copy_bytes_max),
         ..default
     };

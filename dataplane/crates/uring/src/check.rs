@@ -115,10 +115,10 @@ fn kernel_release() -> String {
 fn kernel() -> Finding {
     let (release, version) = (kernel_release(), kernel_version());
     let (severity, remedy) = match version {
-        v if v >= (6, 12) => (Severity::Good, None),
+        v if v >= (6, 7) => (Severity::Good, None),
         v if v >= (6, 1) => (
             Severity::Warning,
-            Some("Linux 6.12 or later receives small messages cheaper (incremental buffers).".to_owned()),
+            Some("Linux 6.7 or later spares clients with Nagle's algorithm (SLIM, AGP 2025) delayed acknowledgements.".to_owned()),
         ),
         _ => (
             Severity::Fatal,

@@ -9,12 +9,13 @@ pub struct RingConfig {
     /// Completion queue entries, a power of two. Default 16 384: a turn can complete a send and a receive for each of several
     /// thousand sockets without the kernel's slow overflow list. Cap 65 536 (the kernel's).
     pub completion_entries: u32,
-    /// Receive buffers, a power of two. Default 64. Every buffer is given back within the loop turn that reads it, so this bounds
+    /// Receive buffers, a power of two. Default 128. Every buffer is given back within the loop turn that reads it, so this bounds
     /// what one turn can receive, not what connections may hold. Cap 32 768 (the kernel's).
     pub receive_buffers: u16,
-    /// Bytes of one receive buffer. Default 65 536: a batch of small messages arrives in one piece, a message of 16 KiB mostly too.
+    /// Bytes of one receive buffer. Default 32 768: a batch of small messages arrives in one piece, a message of 16 KiB mostly too.
     pub receive_buffer_bytes: u32,
-    /// Whether to let the kernel fill a buffer piece by piece (Linux 6.12). Default true; ignored where the kernel cannot.
+    /// Whether to let the kernel fill a buffer piece by piece (Linux 6.12). Default false: every buffer is given back within the turn
+    /// anyway, and what comes in larger pieces is cheaper to take in (`perf/005-receive-buffers.md`). Ignored where the kernel cannot.
     pub incremental: bool,
     /// Sockets the ring can hold. Default 65 536; lowered to the limit of open files where that is smaller. Each costs 8 bytes in
     /// the kernel and about 64 here, once used.
@@ -29,9 +30,9 @@ impl Default for RingConfig {
         RingConfig {
             submission_entries: 1024,
             completion_entries: 16_384,
-            receive_buffers: 64,
-            receive_buffer_bytes: 65_536,
-            incremental: true,
+            receive_buffers: 128,
+            receive_buffer_bytes: 32_768,
+            incremental: false,
             sockets_max: 65_536,
             copy_bytes_max: 1024,
         }

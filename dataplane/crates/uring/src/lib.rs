@@ -1,7 +1,7 @@
 //! One `io_uring` for the sockets of one core. This crate holds all `unsafe` of the workspace.
 //!
 //! A [`Ring`] accepts on listeners (multishot), receives into a ring of buffers that the kernel picks from (multishot, provided
-//! buffers, consumed incrementally where the kernel can) and sends what a [`SendBuffer`] gathers. Submissions are batched: nothing
+//! buffers, consumed incrementally where asked for) and sends what a [`SendBuffer`] gathers. Submissions are batched: nothing
 //! reaches the kernel before [`Ring::submit`].
 //!
 //! # Invariants worth naming

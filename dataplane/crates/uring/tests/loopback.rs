@@ -65,7 +65,16 @@ fn flush(ring: &mut Ring, socket: SocketId, waiting: &mut HashMap<SocketId, Vec<
 
 #[test]
 fn echoes_more_than_all_buffers_hold_and_frees_the_entry() {
-    let mut ring = Ring::new(&config()).expect("ring");
+    for incremental in [false, true] {
+        echoes_much(&RingConfig {
+            incremental,
+            ..config()
+        });
+    }
+}
+
+fn echoes_much(config: &RingConfig) {
+    let mut ring = Ring::new(config).expect("ring");
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
     ring.listen(listener);

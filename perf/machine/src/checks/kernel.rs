@@ -12,7 +12,7 @@ struct Feature {
 }
 
 /// Versions are those of the kernel release that brought the feature (liburing's man pages, io_uring_setup(2) and others).
-const FEATURES: [Feature; 7] = [
+const FEATURES: [Feature; 8] = [
     Feature {
         name: "multishot accept and receive, provided buffers",
         since: (6, 0),
@@ -32,6 +32,12 @@ const FEATURES: [Feature; 7] = [
         good_for: "large messages over real network cards",
     },
     Feature {
+        name: "socket options",
+        since: (6, 7),
+        used: true,
+        good_for: "clients with Nagle's algorithm (SLIM, AGP 2025) are answered at once",
+    },
+    Feature {
         name: "NAPI busy polling",
         since: (6, 9),
         used: false,
@@ -46,13 +52,13 @@ const FEATURES: [Feature; 7] = [
     Feature {
         name: "incremental buffers",
         since: (6, 12),
-        used: true,
+        used: false,
         good_for: "small messages share receive buffers",
     },
     Feature {
         name: "NO_IOWAIT",
         since: (6, 15),
-        used: false,
+        used: true,
         good_for: "an idle core does not look busy in `top`",
     },
 ];
@@ -109,8 +115,9 @@ pub fn features(machine: &Machine) -> Option<Finding> {
         .max();
     Some(match lacks {
         None => Finding::good(check, found),
-        Some((major, minor)) => {
-            Finding::warning(check, found, format!("Run on Linux {major}.{minor} or later."))
-        }
+        Some((major, minor)) => Finding {
+            remedy: Some(format!("Run on Linux {major}.{minor} or later.")),
+            ..Finding::note(check, found)
+        },
     })
 }
