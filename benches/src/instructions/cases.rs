@@ -216,15 +216,20 @@ fn publish_known() -> Box<dyn FnMut()> {
 /// out.
 fn route(subscriptions: usize, remembered: bool) -> Box<dyn FnMut()> {
     let (mut hub, publisher, _) = hub::table(subscriptions, remembered);
-    let step = subscriptions / TOPICS;
-    let publishes: Vec<Vec<u8>> = (0..TOPICS)
+    // Of more topics policy's decisions would not be remembered.
+    let topics = match remembered {
+        true => hub::TOPICS_REMEMBERED,
+        false => TOPICS,
+    };
+    let step = subscriptions / topics;
+    let publishes: Vec<Vec<u8>> = (0..topics)
         .map(|number| messages::publish(&hub::topic(number * step), 64))
         .collect();
     let mut next = 0;
     Box::new(move || {
         for _ in 0..BATCH {
             hub.say(publisher, black_box(&publishes[next]));
-            next = (next + 1) % TOPICS;
+            next = (next + 1) % topics;
         }
         black_box(hub.drain());
     })

@@ -136,6 +136,9 @@ fn check(
     text: &str,
     mut wildcard: impl FnMut(&str, bool) -> Result<(), PatternError>,
 ) -> Result<(), PatternError> {
+    if is_plain(text) {
+        return Ok(());
+    }
     if text.is_empty() {
         return Err(PatternError::Empty);
     }
@@ -163,9 +166,60 @@ fn check(
     Ok(())
 }
 
+/// Whether a text is good by a look at its bytes: printable ASCII without wildcards, as nearly all are. What is not may be good too.
+fn is_plain(text: &str) -> bool {
+    let (mut segments, mut segment_bytes) = (1, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'/' if segment_bytes == 0 => return false,
+            b'/' => (segments, segment_bytes) = (segments + 1, 0),
+            b'*' => return false,
+            b' '..=b'~' if segment_bytes < SEGMENT_BYTES_MAX => segment_bytes += 1,
+            _ => return false,
+        }
+    }
+    segment_bytes > 0 && segments <= SEGMENTS_MAX && text.len() <= PATH_BYTES_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the look at bytes lets through is what the whole check does.
+    #[test]
+    fn what_is_plain_is_good() {
+        let never = |_: &str, _| -> Result<(), PatternError> { Ok(()) };
+        let long = |segment: usize, count: usize| vec!["x".repeat(segment); count].join("/");
+        let plain = [
+            "a".to_owned(),
+            "a/b c/~".to_owned(),
+            long(SEGMENT_BYTES_MAX, 1),
+            long(1, SEGMENTS_MAX),
+        ];
+        for text in &plain {
+            assert!(is_plain(text), "{text:?}");
+        }
+        for text in [
+            String::new(),
+            "/".to_owned(),
+            "/a".to_owned(),
+            "a/".to_owned(),
+            "a//b".to_owned(),
+            "a/\u{7f}".to_owned(),
+            "a\n".to_owned(),
+            long(SEGMENT_BYTES_MAX + 1, 1),
+            long(1, SEGMENTS_MAX + 1),
+            long(SEGMENT_BYTES_MAX, PATH_BYTES_MAX / SEGMENT_BYTES_MAX + 1),
+        ] {
+            assert!(!is_plain(&text), "{text:?}");
+            assert!(check(&text, never).is_err(), "{text:?}");
+        }
+        // Good, but not by a look.
+        for text in ["ü/a", "a/*", "a/**"] {
+            assert!(!is_plain(text));
+            assert!(check(text, never).is_ok());
+        }
+    }
 
     #[test]
     fn topics_have_no_wildcards() {

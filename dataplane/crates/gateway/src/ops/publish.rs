@@ -133,9 +133,13 @@ impl Gateway {
 
     /// Finds who gets the topic, and whether the agent may publish to it.
     fn look_up(&mut self, id: SessionId, topic: &str, generation: u64) -> Result<(), Refusal> {
-        Topic::new(topic).map_err(|error| Refusal::invalid(format!("topic {topic:?}: {error}")))?;
+        // What was matched before is a topic.
+        let known = self.table.known(topic);
+        if known.is_none() {
+            Topic::new(topic).map_err(|error| Refusal::invalid(format!("topic {topic:?}: {error}")))?;
+        }
         self.permit(id, Permission::Publish(topic))?;
-        let (set, matched) = self.table.set_for(topic);
+        let (set, matched) = known.map_or_else(|| self.table.set_for(topic), |set| (set, false));
         self.sessions.ledger.stats.matches += u64::from(matched);
         if let Some(session) = self.sessions.get_mut(id) {
             session.last = Some(set);

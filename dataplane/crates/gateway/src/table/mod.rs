@@ -123,10 +123,16 @@ impl Table {
         set.generation == self.generation && !set.stale.get()
     }
 
+    /// Who gets the messages of `topic`, where that was asked lately.
+    #[inline]
+    pub(crate) fn known(&self, topic: &str) -> Option<Rc<MatchSet>> {
+        self.cache.get(topic).cloned()
+    }
+
     /// Who gets the messages of `topic`; true when it had to be matched.
     pub(crate) fn set_for(&mut self, topic: &str) -> (Rc<MatchSet>, bool) {
-        if let Some(set) = self.cache.get(topic) {
-            return (Rc::clone(set), false);
+        if let Some(set) = self.known(topic) {
+            return (set, false);
         }
         let (mut locals, mut groups, mut remotes) = (Vec::new(), Vec::new(), Vec::<Remote>::new());
         let entries = &self.entries;
