@@ -10,8 +10,9 @@ use std::{
 use prost::Message as _;
 
 /// What is compiled; imports are found by themselves.
-const AGENTS: [&str; 5] = [
+const AGENTS: [&str; 6] = [
     "agp/v1/gateway.proto",
+    "agp/neighbour/v1/neighbour.proto",
     "grpc/health/v1/health.proto",
     "grpc/reflection/v1/reflection.proto",
     "grpc/reflection/v1alpha/reflection.proto",

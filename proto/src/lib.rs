@@ -22,6 +22,19 @@ pub mod agp {
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/agp.v1.rs"));
     }
+
+    /// What gateways of one network tell their neighbours.
+    pub mod neighbour {
+        /// The version in use.
+        #[allow(
+            missing_docs,
+            clippy::all,
+            reason = "generated; the .proto file is where these are documented"
+        )]
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/agp.neighbour.v1.rs"));
+        }
+    }
 }
 
 /// The control process.
