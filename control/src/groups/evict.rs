@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use ringgate_identity::Subject;
 use ringgate_mls::KeySigner;
 use ringgate_proto::control::v1::{HandshakeKind, Revocation};
@@ -14,7 +15,7 @@ use super::commit::is_revoked;
 use super::service::handshake;
 use super::{GroupService, is_sealed};
 use crate::errors::{reason_of, store_refusal};
-use crate::keys::{self, decode};
+use crate::keys::{self, Section, decode};
 use crate::packages::{mls_refusal, now_unix};
 
 /// Wait after something that did not work.
@@ -135,51 +136,31 @@ impl GroupService {
     }
 
     async fn sweep_once(&self) -> Result<(), Status> {
-        let (now, store) = (now_unix(), &*self.context.store);
+        let (now, kept) = (now_unix(), now_unix() - KEPT_SECONDS);
+        self.sweep_section(&keys::KEY_PACKAGE_CLAIMS, |claim| claim.not_after_unix < kept)
+            .await?;
+        self.sweep_section(&keys::KEY_PACKAGES, |package| package.not_after_unix < now)
+            .await?;
+        self.sweep_section(&keys::MAIL, |mail| mail.time_unix < kept)
+            .await
+    }
+
+    async fn sweep_section<T: Message + Default>(
+        &self,
+        section: &Section<T>,
+        is_over: impl Fn(&T) -> bool,
+    ) -> Result<(), Status> {
         let mut beyond = String::new();
         loop {
-            let page = keys::KEY_PACKAGE_CLAIMS
-                .page(store, &beyond, FORGOTTEN_TOGETHER)
-                .await;
-            let page = page.map_err(|error| store_refusal(&error))?;
-            let old = page
-                .items
-                .iter()
-                .filter(|(_, claim)| claim.value.not_after_unix + KEPT_SECONDS < now);
-            self.forget(old.map(|(id, _)| keys::key_package_claim(id).delete()).collect())
+            let page = section
+                .page(&*self.context.store, &beyond, FORGOTTEN_TOGETHER)
+                .await
+                .map_err(|error| store_refusal(&error))?;
+            let old = page.items.iter().filter(|(_, stored)| is_over(&stored.value));
+            self.forget(old.map(|(name, _)| section.at(name).delete()).collect())
                 .await?;
             match page.items.last() {
-                Some((id, _)) if page.more => beyond.clone_from(id),
-                _ => break,
-            }
-        }
-        beyond.clear();
-        loop {
-            let page = keys::KEY_PACKAGES.page(store, &beyond, FORGOTTEN_TOGETHER).await;
-            let page = page.map_err(|error| store_refusal(&error))?;
-            let old = page
-                .items
-                .iter()
-                .filter(|(_, package)| package.value.not_after_unix < now);
-            self.forget(old.map(|(id, _)| keys::key_package(id).delete()).collect())
-                .await?;
-            match page.items.last() {
-                Some((id, _)) if page.more => beyond.clone_from(id),
-                _ => break,
-            }
-        }
-        beyond.clear();
-        loop {
-            let page = keys::MAIL.page(store, &beyond, FORGOTTEN_TOGETHER).await;
-            let page = page.map_err(|error| store_refusal(&error))?;
-            let old = page
-                .items
-                .iter()
-                .filter(|(_, mail)| mail.value.time_unix + KEPT_SECONDS < now);
-            self.forget(old.map(|(id, _)| keys::MAIL.at(id).delete()).collect())
-                .await?;
-            match page.items.last() {
-                Some((id, _)) if page.more => beyond.clone_from(id),
+                Some((name, _)) if page.more => beyond.clone_from(name),
                 _ => return Ok(()),
             }
         }
