@@ -2,6 +2,7 @@
 
 use ringgate_gateway::{EventKind, SecurityEvent};
 use ringgate_grpc::{Code, Request, Status};
+use ringgate_identity::claim;
 use ringgate_policy::{Identity, Rejection};
 
 use crate::rules::Rules;
@@ -67,14 +68,42 @@ pub(super) fn of(
     Ok(known(identity))
 }
 
+/// The token in the headers of a call.
+fn shown(request: &Request) -> Option<&str> {
+    let (scheme, token) = request
+        .headers()
+        .get(b"authorization")?
+        .split_at_checked(SCHEME.len())?;
+    let token = std::str::from_utf8(token).ok()?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(token.trim())
+}
+
 /// How a caller that is refused is told, and the operator.
-pub(super) fn refused(rejection: &Rejection, peer: &Peer) -> (Status, SecurityEvent) {
+pub(super) fn refused(rejection: &Rejection, peer: &Peer, request: &Request) -> (Status, SecurityEvent) {
     let text = format!("{}: {}", rejection.code, rejection.reason);
+    let claimed = match peer.certificate.as_ref().and_then(|chain| chain.first()) {
+        Some(leaf) => claim::certificate(leaf),
+        None => shown(request).and_then(claim::token),
+    };
     let event = SecurityEvent {
         kind: EventKind::Unauthenticated,
-        identity: String::new(),
+        identity: claimed.unwrap_or_default(),
         address: peer.address.to_string(),
         detail: format!("opening a stream: {text}"),
     };
     (Status::new(Code::Unauthenticated, text), event)
+}
+
+/// How the operator is told of a client without a stream that must leave because its certificate is no longer good.
+pub(super) fn dismissed(rejection: &Rejection, peer: &Peer) -> SecurityEvent {
+    let leaf = peer.certificate.as_ref().and_then(|chain| chain.first());
+    SecurityEvent {
+        kind: EventKind::of_rejection(rejection),
+        identity: leaf.and_then(claim::certificate).unwrap_or_default(),
+        address: peer.address.to_string(),
+        detail: format!(
+            "closing an idle connection: {}: {}",
+            rejection.code, rejection.reason
+        ),
+    }
 }

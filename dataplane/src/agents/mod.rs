@@ -21,6 +21,7 @@ use ringgate_gateway::{
 };
 use ringgate_grpc::{Code, Request, Status};
 use ringgate_identity::ReplayCache;
+use ringgate_policy::Rejection;
 use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
 use serde_json::{Value, json};
 
@@ -47,6 +48,8 @@ pub struct Agents {
     outbound: VecDeque<(usize, Message)>,
     resumed: VecDeque<SessionId>,
     ended: VecDeque<SessionId>,
+    /// Those among them whose credential is no longer good.
+    expelled: VecDeque<SessionId>,
     now: GatewayNow,
     log: Option<LogPort>,
     core: usize,
@@ -147,6 +150,7 @@ impl Agents {
             outbound: VecDeque::new(),
             resumed: VecDeque::new(),
             ended: VecDeque::new(),
+            expelled: VecDeque::new(),
             now,
             log,
             core,
@@ -183,6 +187,7 @@ impl Agents {
                     session,
                     code,
                     message,
+                    expelled,
                 } => {
                     let status = match code {
                         code::Code::Unspecified => Status::OK,
@@ -191,6 +196,9 @@ impl Agents {
                     if let Some(open) = self.open(session) {
                         open.end.get_or_insert(status);
                         self.ended.push_back(session);
+                        if expelled {
+                            self.expelled.push_back(session);
+                        }
                     }
                 }
                 Effect::Security(event) => self.reporter.security(*event, self.now.unix_nanos),
@@ -270,7 +278,7 @@ impl Service for Agents {
         let caller = match identity::of(peer, request, &self.rules, seconds) {
             Ok(caller) => caller,
             Err(rejection) => {
-                let (status, event) = identity::refused(&rejection, peer);
+                let (status, event) = identity::refused(&rejection, peer, request);
                 self.reporter.security(event, now.unix_nanos);
                 return Answer::Refuse(status);
             }
@@ -297,10 +305,30 @@ impl Service for Agents {
         Answer::Stream(StreamTag(session.to_bits()))
     }
 
-    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+    fn admits(&self, peer: &Peer, now: &Now) -> Result<(), Rejection> {
         let seconds = (now.unix_nanos / 1_000_000_000) as i64;
-        let chain = peer.certificate.as_ref();
-        chain.is_none_or(|chain| self.rules.admits(chain, &peer.identity, seconds))
+        match &peer.certificate {
+            Some(chain) => self.rules.admits(chain, &peer.identity, seconds),
+            None => Ok(()),
+        }
+    }
+
+    fn dismissed(&mut self, peer: &Peer, rejection: &Rejection, now: &Now) {
+        self.reporter
+            .security(identity::dismissed(rejection, peer), now.unix_nanos);
+    }
+
+    fn next_expelled(&mut self) -> Option<CallId> {
+        while let Some(session) = self.expelled.pop_front() {
+            if let Some(open) = self.open(session) {
+                return Some(open.call);
+            }
+        }
+        None
+    }
+
+    fn vouches(&self, stream: StreamTag) -> bool {
+        self.gateway.vouches(session(stream))
     }
 
     #[inline]
@@ -430,6 +458,7 @@ impl Service for Agents {
         !self.outbound.is_empty()
             || !self.resumed.is_empty()
             || !self.ended.is_empty()
+            || !self.expelled.is_empty()
             || self.gateway.has_ready()
     }
 

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringgate_grpc::{Code, Oversize, Request, Status};
-use ringgate_switch::SwitchConfig;
+use ringgate_policy::Rejection;
+use ringgate_switch::{Dialect, SwitchConfig};
 use ringgate_wire::{ArenaConfig, PubSub, PubSubConfig, Slim, pubsub, slim};
 use serde_json::Value;
 
@@ -161,39 +162,14 @@ fn switch_config(settings: &DialectConfig, seed: u64) -> SwitchConfig {
 impl Front {
     /// The dialects of one core of `cores`. Made on that core.
     pub fn new(config: FrontConfig, core: usize, cores: usize) -> Front {
-        let now = Instant::now();
-        let rules = config.agents.rules.clone();
-        let reporter = config.agents.reporter.clone();
-        let on_core = |switch: SwitchConfig| SwitchConfig {
-            core: core as u16,
-            cores: cores as u16,
-            ..switch
-        };
+        let agents = &config.agents;
         let slim = config.slim.map(|(served, dialect, switch)| {
             let dialect = Slim::new(dialect, Box::new(random));
-            let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
-            Names::new(
-                served,
-                dialect,
-                on_core(switch),
-                rules.clone(),
-                &reporter,
-                watched,
-                now,
-            )
+            names(agents, served, dialect, switch, core, cores)
         });
         let agp2025 = config.agp2025.map(|(served, dialect, switch)| {
             let dialect = PubSub::new(dialect);
-            let watched = Watched::new(&config.agents.observe, config.agents.seed, core);
-            Names::new(
-                served,
-                dialect,
-                on_core(switch),
-                rules.clone(),
-                &reporter,
-                watched,
-                now,
-            )
+            names(agents, served, dialect, switch, core, cores)
         });
         Front {
             agents: Agents::new(config.agents, core, cores),
@@ -226,6 +202,33 @@ impl Front {
         self.listening = self.listening.saturating_sub(1);
         self.drain_names(now);
     }
+}
+
+/// The clients of one dialect on one core, under the rules of its agents.
+fn names<D: Dialect + 'static>(
+    agents: &AgentsConfig,
+    served: Served,
+    dialect: D,
+    switch: SwitchConfig,
+    core: usize,
+    cores: usize,
+) -> Names<D> {
+    let switch = SwitchConfig {
+        core: core as u16,
+        cores: cores as u16,
+        ..switch
+    };
+    let watched = Watched::new(&agents.observe, agents.seed, core);
+    let rules = agents.rules.clone();
+    Names::new(
+        served,
+        dialect,
+        switch,
+        rules,
+        &agents.reporter,
+        watched,
+        Instant::now(),
+    )
 }
 
 /// Calls a method of the service that a stream belongs to, with the service's own tag. `$void`: for a service that is off, whose
@@ -279,8 +282,21 @@ impl Service for Front {
         }
     }
 
-    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+    fn admits(&self, peer: &Peer, now: &Now) -> Result<(), Rejection> {
         self.agents.admits(peer, now)
+    }
+
+    fn dismissed(&mut self, peer: &Peer, rejection: &Rejection, now: &Now) {
+        self.agents.dismissed(peer, rejection, now);
+    }
+
+    fn next_expelled(&mut self) -> Option<CallId> {
+        // Clients of the other dialects show certificates, or what no revocation speaks of.
+        self.agents.next_expelled()
+    }
+
+    fn vouches(&self, stream: StreamTag) -> bool {
+        to_owner!(self.as_ref.vouches(stream), false)
     }
 
     fn wants_quickack(&self, stream: StreamTag) -> bool {

@@ -31,11 +31,7 @@ impl Audit {
 
     /// A stream was ended because its credential is no longer good.
     pub(super) fn expelled(&self, who: &SwitchPeer, rejection: &Rejection, now: &Now) {
-        let kind = match rejection.code {
-            "REVOKED" => EventKind::RevokedConnClosed,
-            "EXPIRED" => EventKind::CredentialExpired,
-            _ => EventKind::Unauthenticated,
-        };
+        let kind = EventKind::of_rejection(rejection);
         let detail = format!("{}: {}", rejection.code, rejection.reason);
         self.tell(kind, who, String::new(), &detail, now);
     }

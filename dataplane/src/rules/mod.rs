@@ -159,15 +159,18 @@ impl Rules {
     }
 
     /// Whether a certificate is good enough to stay connected by: everybody's whom the trust domain certifies.
+    ///
+    /// # Errors
+    /// [`Rejection`].
     pub fn admits(
         &self,
         chain: &[CertificateDer<'_>],
         known: &OnceCell<Identity>,
         unix_seconds: i64,
-    ) -> bool {
+    ) -> Result<(), Rejection> {
         match self.connected(chain, known, unix_seconds) {
-            Ok(_) => true,
-            Err(rejection) => rejection.code == NOT_AN_AGENT,
+            Err(rejection) if rejection.code != NOT_AN_AGENT => Err(rejection),
+            _ => Ok(()),
         }
     }
 

@@ -12,13 +12,13 @@ use ringgate_uring::{SendBuffer, SocketId};
 use super::builtin::{self, Builtin};
 use super::call::{Call, Kind, Taken, Wait};
 use super::frames::{Frames, Heads};
-use super::service::{Answer, CallId, Closing, Now, Peer, Service};
+use super::service::{Answer, CallId, Closing, Now, Peer, Service, StreamTag};
 use crate::tls;
 
 /// How long a connection that ends may take to read what was sent last. After it the socket is closed in any case.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long the calls of a client whose credential is no longer good have to end: the service ends them at once.
+/// How long the calls of a client whose credential is no longer good have to end: the service ends those of that credential at once.
 const DISMISSAL: Duration = Duration::from_millis(250);
 /// How often a certificate is looked at for its end. Sessions end with it on time; this is for connections without one.
 const EXAMINE_EVERY: Duration = Duration::from_secs(60);
@@ -482,14 +482,42 @@ impl Connection {
             return false;
         }
         self.examined = Examined::at(rules, cx.now.mono);
-        if !cx.service.admits(&self.peer, cx.now) {
-            tracing::info!(peer = %self.peer.address, "a client whose certificate is no longer good is told to leave");
-            self.draining = true;
-            self.leave_by = Some(cx.now.mono + DISMISSAL);
-            self.http2
-                .go_away(ErrorCode::NO_ERROR, b"the certificate is no longer good");
+        if let Err(rejection) = cx.service.admits(&self.peer, cx.now) {
+            if self.streams().next().is_none() {
+                cx.service.dismissed(&self.peer, &rejection, cx.now);
+            }
+            self.dismiss(cx.now);
         }
         true
+    }
+
+    /// The credential of one of its calls is no longer good, and so is the connection, unless its certificate or another call speaks
+    /// for it.
+    pub(crate) fn expel<S: Service>(&mut self, cx: &mut Context<'_, S>) {
+        let vouched = match &self.peer.certificate {
+            Some(_) => cx.service.admits(&self.peer, cx.now).is_ok(),
+            None => self.streams().any(|stream| cx.service.vouches(stream)),
+        };
+        if !vouched && self.phase == Phase::Open && self.leave_by.is_none() {
+            self.dismiss(cx.now);
+        }
+    }
+
+    /// Tells the client to leave.
+    fn dismiss(&mut self, now: &Now) {
+        tracing::info!(peer = %self.peer.address, "a client whose credential is no longer good is told to leave");
+        self.draining = true;
+        self.leave_by = Some(now.mono + DISMISSAL);
+        self.http2
+            .go_away(ErrorCode::NO_ERROR, b"the credential is no longer good");
+    }
+
+    /// Its calls that are streams of the service.
+    fn streams(&self) -> impl Iterator<Item = StreamTag> + '_ {
+        self.calls.iter().flatten().filter_map(|call| match call.kind {
+            Kind::Stream(tag) => Some(tag),
+            _ => None,
+        })
     }
 
     /// Whether the time is over that a connection that is to leave has.

@@ -407,6 +407,9 @@ impl<S: Service> Shard<S> {
     }
 
     fn flush_connections(&mut self) {
+        while let Some(call) = self.service.next_expelled() {
+            self.with(call.connection as usize, |connection, cx| connection.expel(cx));
+        }
         while let Some(call) = self.service.next_ready() {
             let index = call.connection as usize;
             let Some(connection) = self.connections.get_mut(index) else {

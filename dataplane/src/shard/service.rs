@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringgate_grpc::{Message, Oversize, Request, Status};
-use ringgate_policy::Identity;
+use ringgate_policy::{Identity, Rejection};
 
 use crate::observe::{Hops, Inspection, Order, Row};
 use crate::tls::Chain;
@@ -87,9 +87,29 @@ pub trait Service: 'static {
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
 
     /// Whether a client may stay connected by the certificate that it showed. Asked when other rules came, and now and then.
-    fn admits(&self, peer: &Peer, now: &Now) -> bool {
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn admits(&self, peer: &Peer, now: &Now) -> Result<(), Rejection> {
         let _ = (peer, now);
-        true
+        Ok(())
+    }
+
+    /// A client that may not stay connected is told to leave. It has no stream whose end would tell of it.
+    fn dismissed(&mut self, peer: &Peer, rejection: &Rejection, now: &Now) {
+        let _ = (peer, rejection, now);
+    }
+
+    /// A call that ends because the credential by which it was made is no longer good. A connection without a certificate is then to
+    /// end too, unless another of its calls [vouches](Service::vouches) for it.
+    fn next_expelled(&mut self) -> Option<CallId> {
+        None
+    }
+
+    /// Whether a stream is by a credential that is good.
+    fn vouches(&self, stream: StreamTag) -> bool {
+        let _ = stream;
+        false
     }
 
     /// Whether the client of a stream runs with Nagle's algorithm on, so that what it sends must be acknowledged at once: otherwise its

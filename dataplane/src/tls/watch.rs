@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ringgate_gateway::{EventKind, SecurityEvent};
+use ringgate_identity::claim;
 use ringgate_identity::tls::reason;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -23,14 +24,14 @@ impl Watched {
         Watched { verifier, reporter }
     }
 
-    fn tell(&self, error: &Error) {
+    fn tell(&self, leaf: &CertificateDer<'_>, error: &Error) {
         let detail = match reason(error) {
             Some(reason) => format!("TLS handshake: {}: {reason}", reason.code()),
             None => format!("TLS handshake: {error}"),
         };
         let event = SecurityEvent {
             kind: EventKind::Unauthenticated,
-            identity: String::new(),
+            identity: claim::certificate(leaf).unwrap_or_default(),
             address: String::new(),
             detail,
         };
@@ -64,7 +65,7 @@ impl ClientCertVerifier for Watched {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.verifier.verify_client_cert(leaf, intermediates, now);
-        verified.inspect_err(|error| self.tell(error))
+        verified.inspect_err(|error| self.tell(leaf, error))
     }
 
     fn verify_tls12_signature(
@@ -86,7 +87,7 @@ impl ClientCertVerifier for Watched {
         let verified = self
             .verifier
             .verify_tls13_signature(message, certificate, signature);
-        verified.inspect_err(|error| self.tell(error))
+        verified.inspect_err(|error| self.tell(certificate, error))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -194,5 +195,6 @@ mod tests {
             "{}",
             seen.event.detail
         );
+        assert_eq!(seen.event.identity, "agp://test.example/acme/demo/alice/1");
     }
 }

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import secrets
-import ssl
 import time
 
 import grpc
@@ -12,22 +10,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import wait
-from harness.agent import CHANNEL_OPTIONS, Agent, Ended
-from harness.control import Control, Refused
+from harness.agent import Ended
+from harness.control import Control, Refused, identity, policy
 from harness.dpop import decoded, encoded, proof, signed
-from harness.gateway import Gateway
-from harness.http2 import NO_ERROR, Connection
+from harness.http2 import NO_ERROR
 from harness.identity import private_pem
-from harness.mls import SealedAgent, seal
-from harness.protocol import OPEN_PATH, pb
+from harness.mls import seal
+from harness.protocol import pb
+from harness.site import SOON_S, Site, authorized
 
 NOBODY_PUBLISHES_SECRETS = """
 @id("all") permit(principal, action, resource);
 @id("secret") forbid(principal, action, resource in Topic::"secret");
 """
+NO_STREAMS = '@id("no-streams") forbid(principal, action == Action::"stream", resource);\n'
 EVERYTHING = '@id("all") permit(principal, action, resource);'
-# What "within a second" is tested with: the bound that a test fails at, on any machine.
-SOON_S = 10
 
 
 @pytest.fixture
@@ -39,85 +36,6 @@ def control(tmp_path):
     control.start()
     yield control
     control.kill()
-
-
-class Site:
-    """An attached gateway, and agents that reach it."""
-
-    def __init__(self, control, folder):
-        self.control = control
-        self.folder = folder
-        (folder / "join.token").write_text(control.join_token("node/n1", ["localhost", "127.0.0.1"]))
-        self.gateway = None
-        self._credentials = {}
-
-    def start(self, settings=None):
-        """Starts the gateway, on the state that it has."""
-        arguments = ["--control", self.control.url, "--control-ca", self.control.ca, "--node", "n1"]
-        arguments += ["--join-token", self.folder / "join.token", "--state-dir", self.folder / "node"]
-        cores = "0,1" if len(os.sched_getaffinity(0)) > 1 else "0"
-        self.gateway = Gateway(cores=cores, settings={"profile": "strict", **(settings or {})}, arguments=arguments)
-
-    def credential(self, name):
-        """Enrolled once."""
-        if name not in self._credentials:
-            self._credentials[name] = self.control.enrol(name)
-        return self._credentials[name]
-
-    def open(self, credential=(None, None), metadata=None, options=()):
-        """A stream on which nothing was said yet."""
-        chain, key = credential
-        shown = grpc.ssl_channel_credentials(self.control.ca.read_bytes(), key, chain)
-        channel = grpc.secure_channel(self.authority, shown, options=(*CHANNEL_OPTIONS, *options))
-        return SealedAgent(channel, owns_channel=True, metadata=metadata)
-
-    @property
-    def authority(self):
-        """As agents call it."""
-        return f"localhost:{self.gateway.port}"
-
-    @property
-    def uri(self):
-        """What proofs must be made for."""
-        return f"https://{self.authority}{OPEN_PATH}"
-
-    def tls(self, name=None):
-        """As clients over OpenSSL, with an agent's credential or without."""
-        context = ssl.create_default_context(cafile=self.control.ca)
-        context.set_alpn_protocols(["h2"])
-        if name is not None:
-            for part, text in zip(("chain", "key"), self.credential(name), strict=True):
-                (self.folder / part).write_bytes(text)
-            context.load_cert_chain(self.folder / "chain", self.folder / "key")
-        return context
-
-    def idle(self, name):
-        """A connection of an agent that says nothing after its preface."""
-        connection = Connection(self.gateway.address, tls=self.tls(name))
-        connection.handshake()
-        connection.ping_pong()
-        return connection
-
-    def presented(self):
-        """The certificate that the gateway shows."""
-        with contextlib.closing(Connection(self.gateway.address, tls=self.tls())) as connection:
-            return connection.socket.getpeercert(binary_form=True)
-
-    def join(self, name, options=(), **register):
-        """A registered agent."""
-        agent = self.open(self.credential(name), options=options)
-        agent.name = name
-        agent.send(register=pb.Register(name=name, **register))
-        agent.registered = agent.expect("registered")
-        return agent
-
-    def link(self):
-        """How the link stands, as /stats says."""
-        return json.loads(self.gateway.get("/stats")[1])["control"]
-
-    def wait_until_attached(self):
-        """Returns when it is."""
-        wait.until(lambda: self.link()["attached"], lambda: self.gateway.output()[-3000:], 30)
 
 
 @pytest.fixture
@@ -167,6 +85,65 @@ def test_connections_of_the_revoked_are_closed_and_no_others(site):
         site.control.revoke("acme/demo/lost/1")
         assert lost.wait_for_goaway() == NO_ERROR
         kept.ping_pong()
+    wait.until(lambda: ended(site, "acme/demo/lost/1"), "who was never a session is told of too", 30)
+    assert not ended(site, "acme/demo/kept/1")
+
+
+def ended(site, name):
+    """What the audit log says of the end of somebody's connections and streams."""
+    uri = f"agp://ringgate.local/{name}"
+    entries = site.control.audit_entries()
+    return [entry.detail for entry in entries if (entry.action, entry.actor) == ("event/REVOKED_CONN_CLOSED", uri)]
+
+
+@pytest.fixture
+def token_of(site, tmp_path):
+    """(token, key) of an agent."""
+
+    def issue(name):
+        credential = site.credential(name)
+        return site.control.token(credential, tmp_path), credential[1]
+
+    return issue
+
+
+@pytest.mark.parametrize("how", ["by its call", "in Register", "before Register"])
+def test_connections_by_token_alone_are_closed_when_it_is_revoked(site, token_of, how):
+    lost, kept = (f"acme/demo/{name}/1" for name in ("lost", "kept"))
+    with contextlib.closing(site.idle()) as ends, contextlib.closing(site.idle()) as stays:
+        register = None if how == "before Register" else lost
+        stream = site.show(ends, *token_of(lost), inside=how == "in Register", register=register)
+        site.show(stays, *token_of(kept), register=kept)
+        site.control.revoke(lost)
+        assert ends.wait_for_goaway() == NO_ERROR
+        assert ends.responses[stream].trailers["grpc-message"].startswith("REVOKED")
+        stays.ping_pong()
+    wait.until(lambda: ended(site, lost), "it is in the audit log", 30)
+    assert not ended(site, kept)
+
+
+def test_a_connection_that_several_tokens_share_ends_with_the_last_of_them(site, token_of):
+    first, second = (f"acme/demo/{name}/1" for name in ("first", "second"))
+    with contextlib.closing(site.idle()) as shared:
+        streams = [site.show(shared, *token_of(name), register=name) for name in (first, second)]
+        site.control.revoke(first)
+        response = shared.wait_for_response(streams[0])
+        assert response.trailers["grpc-message"].startswith("REVOKED")
+        shared.ping_pong()
+        assert shared.goaway is None and not shared.responses[streams[1]].is_over
+        site.control.revoke(second)
+        assert shared.wait_for_goaway() == NO_ERROR
+        assert shared.responses[streams[1]].trailers["grpc-message"].startswith("REVOKED")
+
+
+def test_a_connection_ends_with_the_only_token_on_it(site, tmp_path):
+    name = "acme/demo/short/1"
+    credential = site.credential(name)
+    with contextlib.closing(site.idle()) as connection:
+        token = site.control.token(credential, tmp_path, ttl_seconds=3)
+        stream = site.show(connection, token, credential[1], register=name)
+        assert connection.wait_for_goaway() == NO_ERROR
+        assert connection.responses[stream].trailers["grpc-message"].startswith("EXPIRED")
 
 
 def test_a_nodes_certificates_are_renewed_while_it_runs(control, tmp_path):
@@ -202,6 +179,20 @@ def test_a_change_of_policy_ends_just_what_it_takes_and_gives_at_once(site):
     agent.send(publish=pb.Publish(topic="secret/x", payload=seal(), id=9000))
     agent.expect_error(9000, pb.CODE_PERMISSION_DENIED)
 
+    # The same of a stream between two agents, whose other end is told too.
+    bob = site.join("acme/demo/bob/1")
+    target = pb.Target(agent=bob.name)
+    agent.send(stream_open=pb.StreamOpen(stream=71, target=target, credit_bytes=1 << 20))
+    bob.send(stream_credit=pb.StreamCredit(stream=bob.expect("stream_open").stream, bytes=1 << 20))
+    agent.expect("stream_credit")
+    site.control.apply_policy(NOBODY_PUBLISHES_SECRETS + NO_STREAMS)
+    agent.expect_error(71, pb.CODE_PERMISSION_DENIED)
+    assert bob.expect("stream_close").code == pb.CODE_PERMISSION_DENIED
+    asked = agent.request(b"?", agent=bob.name)
+    bob.respond(bob.expect("forward"), b"!")
+    assert agent.expect("deliver", id=asked).payload == seal(b"!")
+    bob.close()
+
     version = site.link()["version"]
     site.control.apply_policy(EVERYTHING)
     wait.until(lambda: site.link()["version"] > version, lambda: str(site.link()))
@@ -212,27 +203,77 @@ def test_a_change_of_policy_ends_just_what_it_takes_and_gives_at_once(site):
 
 def test_a_bad_policy_is_refused_and_changes_nothing(site):
     agent = site.join("acme/demo/alice/1")
+    lost = agent.subscribe("secret/x")
+    site.control.apply_policy(NOBODY_PUBLISHES_SECRETS)
+    agent.expect_error(lost, pb.CODE_PERMISSION_DENIED)
+
+    def in_force():
+        return site.control.call("Policy/GetPolicy", policy.GetPolicyRequest(), policy.PolicySet)
+
+    before = in_force()
     with pytest.raises(Refused) as refused:
         site.control.apply_policy("permit(principal, action, resource);\npermit(nobody);\n")
     assert "2:" in str(refused.value)
+    assert in_force() == before
+    agent.send(publish=pb.Publish(topic="secret/x", payload=seal(), id=9001))
+    agent.expect_error(9001, pb.CODE_PERMISSION_DENIED)
     agent.round_trip()
     agent.close()
 
 
-def test_without_the_control_process_everything_goes_on(site):
+def test_without_the_control_process_everything_goes_on(site, token_of):
+    control = site.control
     alice = site.join("acme/demo/alice/1")
-    bob = site.credential("acme/demo/bob/1")
-    site.control.kill()
+    control.apply_policy(NOBODY_PUBLISHES_SECRETS)
+    # Valid credentials, shown for the first time when the control process is gone.
+    site.credential("acme/demo/bob/1")
+    bearer = token_of("acme/demo/bearer/1")
+    mallory = site.credential("acme/demo/mallory/1")
+    version = site.link()["version"]
+    control.revoke("acme/demo/mallory/1")
+    wait.until(lambda: site.link()["version"] > version, lambda: str(site.link()))
+
+    acknowledged = held_by(control)
+    control.kill()
     wait.until(lambda: not site.link()["attached"], lambda: str(site.link()), 60)
-    alice.round_trip()
-    joined = site.join("acme/demo/bob/1")
-    assert bob and joined.registered
-    site.control.start()
+    # Traffic, between those who were there and those who come.
+    bob = site.join("acme/demo/bob/1")
+    bob.subscribe("open/**")
+    alice.publish("open/x", b"still")
+    assert bob.expect_next("notify").payload == seal(b"still")
+    with contextlib.closing(site.idle()) as connection:
+        site.show(connection, *bearer, register="acme/demo/bearer/1")
+    revoked = site.open(mallory)
+    assert revoked.wait_for_end()[0] == grpc.StatusCode.UNAVAILABLE, "the handshake is refused"
+    # Policy decisions: what was decided before, and what nobody asked yet.
+    for agent, id in ((alice, 8001), (bob, 8002)):
+        agent.send(publish=pb.Publish(topic="secret/x", payload=seal(), id=id))
+        agent.expect_error(id, pb.CODE_PERMISSION_DENIED)
+
+    control.start()
     site.wait_until_attached()
-    wait.until(lambda: {alice.name, joined.name} <= set(site.control.agents()), "both are listed", 30)
+    wait.until(lambda: {alice.name, bob.name} <= set(control.agents()), "both are listed", 30)
+    for what, before in acknowledged.items():
+        assert held_by(control)[what][: len(before)] == before, f"{what}: nothing that was acknowledged is lost"
     alice.round_trip()
-    for agent in (alice, joined):
+    # The link works again in both directions.
+    control.revoke("acme/demo/bob/1")
+    assert bob.wait_for_end(SOON_S)[1].startswith("REVOKED")
+    for agent in (alice, bob, revoked):
         agent.close()
+
+
+def held_by(control):
+    """What a control process has acknowledged: issued, revoked, policies, and what it wrote of it."""
+    issued = control.call("Identity/ListIssued", identity.ListIssuedRequest(), identity.ListIssuedResponse)
+    revoked = control.call("Identity/ListRevocations", identity.ListRevocationsRequest(), identity.ListRevocationsResponse)
+    rules = control.call("Policy/GetPolicy", policy.GetPolicyRequest(), policy.PolicySet)
+    return {
+        "issuance log": [entry.serial for entry in issued.issued],
+        "revocations": [entry.identity for entry in revoked.revocations],
+        "policy": [rules.version, rules.text],
+        "audit log": [entry.entry_sha256 for entry in control.audit_entries()],
+    }
 
 
 def test_it_starts_on_what_it_was_told_last(site):
@@ -275,11 +316,6 @@ def bearer(site, tmp_path):
     """(name, token, key) of an agent that has a token."""
     credential = site.credential("acme/demo/bearer/1")
     return "acme/demo/bearer/1", site.control.token(credential, tmp_path), credential[1]
-
-
-def authorized(token, shown=None):
-    """Metadata of a call."""
-    return [("authorization", f"DPoP {token}")] + ([("dpop", shown)] if shown else [])
 
 
 def test_a_token_with_a_proof_is_as_good_as_a_certificate(site, bearer):

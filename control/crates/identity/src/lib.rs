@@ -15,6 +15,7 @@
 
 mod bundle;
 mod certificate;
+pub mod claim;
 mod key;
 mod reason;
 mod replay;

@@ -49,6 +49,9 @@ pub enum Effect {
         code: Code,
         /// In words for the agent.
         message: String,
+        /// Whether it ends because the agent's credential is no longer good: then its connection is no longer good either, unless
+        /// something else vouches for that.
+        expelled: bool,
     },
     /// For the operator's audit log.
     Security(Box<SecurityEvent>),

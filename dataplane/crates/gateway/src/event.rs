@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ringgate_policy::Rejection;
+
 /// What happened. A closed list; metrics and the audit log use these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -42,6 +44,15 @@ impl EventKind {
         Self::EpochOutOfWindow,
         Self::PaddingMissing,
     ];
+
+    /// What it is that something ends because its credential is no longer good, by the code of the [`Rejection`].
+    pub fn of_rejection(rejection: &Rejection) -> Self {
+        match rejection.code {
+            "REVOKED" => Self::RevokedConnClosed,
+            "EXPIRED" => Self::CredentialExpired,
+            _ => Self::Unauthenticated,
+        }
+    }
 
     /// As the audit log writes it.
     pub fn code(self) -> &'static str {

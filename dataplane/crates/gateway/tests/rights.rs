@@ -349,6 +349,8 @@ fn a_revoked_credential_ends_its_session_and_no_other() {
     );
     assert!(message.starts_with("REVOKED"), "{message}");
     assert_eq!(node.ended, [(0, revoked.session, Code::Unauthenticated)]);
+    assert_eq!(node.expelled, [(0, revoked.session)]);
+    assert!(!node.gateways[0].vouches(revoked.session) && node.gateways[1].vouches(other.session));
     assert_eq!(node.events[0].kind, EventKind::RevokedConnClosed);
     assert_eq!(node.events[0].identity, "agp://test/a/b/c/1");
     assert!(matches!(node.told(&other)[..], [Said::Notify { .. }]));
@@ -364,6 +366,35 @@ fn a_revoked_credential_ends_its_session_and_no_other() {
     // Its successor can.
     node.close(0, revoked.session, Closing::Orderly);
     certified(&mut node, 1, "a/b/c/1", "03", None);
+}
+
+#[test]
+fn a_stream_whose_credential_is_revoked_before_its_register_ends() {
+    let rules = Rules::default();
+    let mut node = node(1, &rules);
+    let token = |serial| {
+        let held = credential("a/b/c/1", serial, None);
+        Identity::Token(held, Proof([1; PROOF_BYTES]))
+    };
+    let revoked = node.open_as(0, token("01"));
+    let waits = node.open_as(0, token("02"));
+    let nobody = node.open_as(0, Identity::Declared);
+    change(&mut node, &rules.revoke("01"));
+    assert_eq!(node.ended, [(0, revoked, Code::Unauthenticated)]);
+    assert_eq!(node.expelled, [(0, revoked)]);
+    assert_eq!(node.events[0].kind, EventKind::RevokedConnClosed);
+    let vouched = [revoked, waits, nobody].map(|session| node.gateways[0].vouches(session));
+    assert_eq!(vouched, [false, true, false]);
+}
+
+#[test]
+fn a_right_that_is_lost_says_nothing_against_a_connection() {
+    let rules = Rules::default();
+    let mut node = node(1, &rules);
+    let agent = certified(&mut node, 0, "a/b/c/1", "01", None);
+    change(&mut node, &rules.deny("a/b/c/1", "register", ""));
+    assert_eq!(node.ended, [(0, agent.session, Code::PermissionDenied)]);
+    assert!(node.expelled.is_empty());
 }
 
 #[test]

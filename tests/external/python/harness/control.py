@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness import wait
 from harness.gateway import free_port
-from harness.identity import private_pem
+from harness.identity import private_pem, signing_request
 from harness.paths import CONTROL, PROTO, STUBS
+from harness.protobuf import fields
 
 PACKAGE = "ringgate.control.v1"
 DOMAIN = "ringgate.local"
@@ -34,26 +35,46 @@ def generate():
 
 
 generate()
-audit, config, identity, policy, registry = (
-    importlib.import_module(f"{PACKAGE}.{name}_pb2") for name in ("audit", "config", "identity", "policy", "registry")
+audit, config, identity, nodes, policy, registry = (
+    importlib.import_module(f"{PACKAGE}.{name}_pb2")
+    for name in ("audit", "config", "identity", "nodes", "policy", "registry")
 )
 
 
 class Refused(Exception):
-    """A call ended with an error: its status and message."""
+    """A call ended with an error: its status and message, and the reason that programs are told (google.rpc.ErrorInfo)."""
+
+    def __init__(self, method, error):
+        super().__init__(f"{method}: {error.code()}: {error.details()}")
+        self.reason = reason_of(error)
+
+
+def reason_of(error):
+    """The reason in the details of an error; None where there is none."""
+    status = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    # google.rpc.Status.details[0] is a google.protobuf.Any, whose value is an ErrorInfo; its first field is the reason.
+    details = [value for number, value in fields(status or b"") if number == 3]
+    infos = [value for number, value in fields(details[0] if details else b"") if number == 2]
+    reasons = [value for number, value in fields(infos[0] if infos else b"") if number == 1]
+    return reasons[0].decode() if reasons else None
+
+
+def connect(address, ca, folder=None):
+    """A channel to a control process that shows the credential in a folder, or none."""
+    shown = [(folder / name).read_bytes() for name in ("key.pem", "chain.pem")] if folder else (None, None)
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes(), *shown)
+    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 def call(address, ca, method, request, answer, folder=None, metadata=None):
     """One call of a control process by the owner of the credential in a folder, or by nobody."""
-    shown = [(folder / name).read_bytes() for name in ("key.pem", "chain.pem")] if folder else (None, None)
-    credentials = grpc.ssl_channel_credentials(ca.read_bytes(), *shown)
-    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
-    with grpc.secure_channel(address, credentials, options=options) as channel:
+    with connect(address, ca, folder) as channel:
         rpc = channel.unary_unary(f"/{PACKAGE}.{method}", type(request).SerializeToString, answer.FromString)
         try:
             return rpc(request, timeout=wait.DEADLINE_S, metadata=metadata)
         except grpc.RpcError as error:
-            raise Refused(f"{method}: {error.code()}: {error.details()}") from error
+            raise Refused(method, error) from error
 
 
 class Control:
@@ -101,24 +122,17 @@ class Control:
         """One call by the first operator, or by the owner of a folder: `call("Identity/Revoke", request, identity.Revoked)`."""
         return call(self.address, self.ca, method, request, answer, caller or self.folder / "admin", metadata)
 
-    def join_token(self, name, hosts=()):
+    def join_token(self, name, hosts=(), ttl_seconds=0):
         """A token for one enrolment."""
-        request = identity.CreateJoinTokenRequest(identity=name, hosts=hosts)
+        request = identity.CreateJoinTokenRequest(identity=name, hosts=hosts, ttl_seconds=ttl_seconds)
         return self.call("Identity/CreateJoinToken", request, identity.JoinToken).token
 
     def enrol(self, name):
         """(certificate chain, key) in PEM of an agent that enrolled with a token of its own."""
         key = ed25519.Ed25519PrivateKey.generate()
         uri = f"agp://{DOMAIN}/{name}"
-        request = (
-            x509.CertificateSigningRequestBuilder()
-            .subject_name(x509.Name([]))
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
-            .sign(key, None)
-        )
-        enroll = identity.EnrollRequest(
-            csr_der=request.public_bytes(serialization.Encoding.DER), identity=uri, join_token=self.join_token(name)
-        )
+        csr = signing_request(key, uri)
+        enroll = identity.EnrollRequest(csr_der=csr, identity=uri, join_token=self.join_token(name))
         enrolled = self.call("Identity/Enroll", enroll, identity.Enrolled)
         chain = [x509.load_der_x509_certificate(der) for der in enrolled.chain_der]
         return b"".join(link.public_bytes(serialization.Encoding.PEM) for link in chain), private_pem(key)
@@ -150,11 +164,15 @@ class Control:
 
     def audited(self):
         """The audit log's actions."""
-        entries, after = [], 0
+        return [entry.action for entry in self.audit_entries()]
+
+    def audit_entries(self, after=0):
+        """The audit log behind the entry of this number."""
+        entries = []
         while True:
             request = audit.ListAuditRequest(after_number=after)
             page = self.call("Audit/ListAudit", request, audit.ListAuditResponse)
-            entries += [entry.action for entry in page.entries]
+            entries += page.entries
             if not page.more:
                 return entries
             after = page.entries[-1].number

@@ -96,6 +96,16 @@ def key_usage(authority=False, digital_signature=True):
     )
 
 
+def signing_request(key, *uris):
+    """A PKCS#10 request in DER of whoever holds `key`, for these identities."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if uris:
+        names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, digest).public_bytes(serialization.Encoding.DER)
+
+
 def private_pem(key):
     """PKCS#8."""
     return key.private_bytes(

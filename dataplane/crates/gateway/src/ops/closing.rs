@@ -79,6 +79,17 @@ impl Gateway {
 
     /// The gateway ends a stream, and says why.
     pub(crate) fn end<E: Encoder>(&mut self, id: SessionId, refusal: Refusal, enc: &mut E) {
+        self.end_with(id, refusal, false, enc);
+    }
+
+    /// As [`end`](Self::end); `expelled`: because the credential is no longer good.
+    pub(crate) fn end_with<E: Encoder>(
+        &mut self,
+        id: SessionId,
+        refusal: Refusal,
+        expelled: bool,
+        enc: &mut E,
+    ) {
         self.retire(id, enc);
         self.refuse(id, 0, &refusal, enc);
         let Some(session) = self.sessions.get_mut(id) else {
@@ -90,6 +101,7 @@ impl Gateway {
             session: id,
             code: refusal.code,
             message: refusal.message.into_owned(),
+            expelled,
         });
     }
 

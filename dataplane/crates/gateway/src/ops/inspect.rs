@@ -163,6 +163,14 @@ impl Gateway {
         told.collect()
     }
 
+    /// Whether a session's stream is by a credential that was good when it was examined last.
+    pub fn vouches(&self, session: SessionId) -> bool {
+        self.sessions.get(session).is_some_and(|session| {
+            let serves = matches!(session.stage, Stage::Opened | Stage::Claiming | Stage::Active);
+            serves && session.peer.identity.proved().is_some()
+        })
+    }
+
     /// The name of a session's agent, shared; `None` before Register.
     pub fn name_of(&self, session: SessionId) -> Option<AgentName> {
         Some(self.sessions.get(session)?.card.as_ref()?.name.clone())

@@ -46,6 +46,7 @@ impl Gateway {
                 session: id,
                 code: Code::Unavailable,
                 message: "the session was resumed on another stream".to_owned(),
+                expelled: false,
             });
         }
         let lanes: Vec<u32> = self.lanes_of(id);

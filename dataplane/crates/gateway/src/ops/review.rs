@@ -128,13 +128,20 @@ impl Gateway {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
-        if !matches!(session.stage, Stage::Active | Stage::Detached) {
+        let (stage, identity) = (session.stage, &session.peer.identity);
+        // Before Register there is a credential where the call itself showed one.
+        let examined = match stage {
+            Stage::Active | Stage::Detached => true,
+            Stage::Opened => identity.proved().is_some(),
+            Stage::Claiming | Stage::Departing | Stage::Ending => false,
+        };
+        if !examined {
             return;
         }
-        let Some(card) = session.card.clone() else { return };
-        if let Err(rejection) = self.examine(&card.identity, now) {
+        if let Err(rejection) = self.examine(identity, now) {
             return self.reject_session(id, &rejection, enc);
         }
+        let Some(card) = session.card.clone() else { return };
         if let Err(denial) = self
             .authority
             .decide(&card.identity, &card.name, Permission::Register)
@@ -145,7 +152,8 @@ impl Gateway {
                 &Permission::Register,
                 &denial.reason,
             );
-            return self.dismiss(id, Refusal::new(Code::PermissionDenied, denial.reason), enc);
+            let refusal = Refusal::new(Code::PermissionDenied, denial.reason);
+            return self.dismiss(id, refusal, false, enc);
         }
         let Some(session) = self.sessions.get(id) else {
             return;
@@ -303,11 +311,11 @@ impl Gateway {
             Code::Unauthenticated,
             format!("{}: {}", rejection.code, rejection.reason),
         );
-        self.dismiss(id, refusal, enc);
+        self.dismiss(id, refusal, true, enc);
     }
 
     /// Ends a session that may not be here any more: what waits for it does not reach it.
-    fn dismiss<E: Encoder>(&mut self, id: SessionId, refusal: Refusal, enc: &mut E) {
+    fn dismiss<E: Encoder>(&mut self, id: SessionId, refusal: Refusal, expelled: bool, enc: &mut E) {
         let Some(session) = self.sessions.get(id) else {
             return;
         };
@@ -319,6 +327,6 @@ impl Gateway {
         if let Some((session, ledger)) = self.sessions.at(id.index) {
             session.queue.clear_waiting(ledger);
         }
-        self.end(id, refusal, enc);
+        self.end_with(id, refusal, expelled, enc);
     }
 }

@@ -82,11 +82,7 @@ impl Gateway {
 
     /// Tells the operator of a credential that is not accepted.
     pub(crate) fn tell_rejected(&mut self, id: SessionId, rejection: &Rejection) {
-        let kind = match rejection.code {
-            "REVOKED" => EventKind::RevokedConnClosed,
-            "EXPIRED" => EventKind::CredentialExpired,
-            _ => EventKind::Unauthenticated,
-        };
+        let kind = EventKind::of_rejection(rejection);
         self.tell_event(id, kind, format!("{}: {}", rejection.code, rejection.reason));
     }
 

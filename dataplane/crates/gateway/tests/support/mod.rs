@@ -300,6 +300,8 @@ pub struct Node {
     pub now: Now,
     pub resumed: Vec<(usize, SessionId)>,
     pub ended: Vec<(usize, SessionId, Code)>,
+    /// Those among them whose credential was no longer good.
+    pub expelled: Vec<(usize, SessionId)>,
     pub events: Vec<SecurityEvent>,
     /// Who came (true) and left, in order.
     pub presence: Vec<(String, bool)>,
@@ -355,6 +357,7 @@ impl Node {
             },
             resumed: Vec::new(),
             ended: Vec::new(),
+            expelled: Vec::new(),
             events: Vec::new(),
             presence: Vec::new(),
             steps: Vec::new(),
@@ -482,7 +485,17 @@ impl Node {
                     self.links[link].push_back(message);
                 }
                 Effect::Resume(session) => self.resumed.push((core, session)),
-                Effect::End { session, code, .. } => self.ended.push((core, session, code)),
+                Effect::End {
+                    session,
+                    code,
+                    expelled,
+                    ..
+                } => {
+                    self.ended.push((core, session, code));
+                    if expelled {
+                        self.expelled.push((core, session));
+                    }
+                }
                 Effect::Security(event) => self.events.push(*event),
                 Effect::Present(agent) => self.presence.push((agent.name, true)),
                 Effect::Absent(name) => self.presence.push((name.to_string(), false)),
