@@ -33,7 +33,7 @@ pub enum Presented {
     Void {
         /// Why.
         reason: Reason,
-        /// Whom its certificate names (a URI), which nobody has verified.
+        /// Whom it names (a URI), which nobody has verified.
         claimed: Option<String>,
     },
     /// A credential that is good.

@@ -134,6 +134,26 @@ async fn a_certificate_without_its_key_does_not_get_past_the_handshake() {
         connected.is_err(),
         "the server took a certificate whose key the client does not have"
     );
+    // The handshake ends before its refusal is written.
+    let refusal = async || {
+        let listed = control
+            .audit()
+            .await
+            .list_audit(ListAuditRequest::default())
+            .await;
+        let entries = listed.expect("listed").into_inner().entries;
+        entries.into_iter().find(|entry| entry.action == "TLS handshake")
+    };
+    let entry = loop {
+        match refusal().await {
+            Some(entry) => break entry,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(
+        (entry.outcome.as_str(), entry.actor.as_str()),
+        ("KEY_MISMATCH", "address 127.0.0.1")
+    );
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn a_join_token_enrols_as_often_as_it_says_and_whom_it_says() {
     other_domain.identity = "agp://other.test/acme/demo/bot/2".into();
     assert_eq!(
         refused(other_domain).await,
-        (Code::InvalidArgument, "IDENTITY_NOT_ALLOWED".into())
+        (Code::InvalidArgument, "WRONG_TRUST_DOMAIN".into())
     );
     let mut tampered = enrolment(&key(), "acme/demo/bot/2", &token);
     let mut csr = tampered.csr_der.to_vec();
@@ -78,6 +78,17 @@ async fn a_join_token_enrols_as_often_as_it_says_and_whom_it_says() {
     assert_eq!(
         refused(rsa).await,
         (Code::InvalidArgument, "KEY_TYPE_NOT_ALLOWED".into())
+    );
+    let mut two = enrolment(&key(), "acme/demo/bot/2", &token);
+    let mut params = rcgen::CertificateParams::default();
+    params.subject_alt_names = ["acme/demo/bot/2", "acme/demo/bot/3"]
+        .map(|path| harness::san(&uri(path)))
+        .to_vec();
+    let csr = params.serialize_request(&key()).expect("a request");
+    two.csr_der = csr.der().to_vec().into();
+    assert_eq!(
+        refused(two).await,
+        (Code::InvalidArgument, "SEVERAL_SUBJECTS".into())
     );
     let mut hosts = enrolment(&key(), "acme/demo/bot/2", &token);
     hosts.hosts = vec!["gateway.example".into()];

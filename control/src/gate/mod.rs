@@ -17,14 +17,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use ringgate_identity::{
-    CertificateDer, ProofTarget, Reason, ReplayCache, SharedVerifier, Subject, UnixTime,
+    CertificateDer, ProofTarget, Reason, ReplayCache, SharedVerifier, Subject, UnixTime, claim,
 };
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::audit::AuditLog;
 use crate::caller::{Caller, Credential, Presented};
@@ -36,9 +34,6 @@ use table::{Effect, Life, Method, Who, method};
 
 /// Callers whose rate is counted one by one; more at once share what one may call.
 const CALLERS_MAX: usize = 65_536;
-
-/// Bytes of a name that a void certificate claims; longer ones are not logged.
-const CLAIM_BYTES_MAX: usize = 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -108,7 +103,7 @@ impl Gate {
             Ok(credential) => Presented::Verified(Arc::new(credential)),
             Err(reason) => Presented::Void {
                 reason,
-                claimed: peer.chain.first().and_then(claimed),
+                claimed: claimed(peer, request),
             },
         }
     }
@@ -265,14 +260,12 @@ impl Gate {
     }
 }
 
-/// Whom a certificate names, whoever made it: for the log.
-fn claimed(leaf: &CertificateDer<'_>) -> Option<String> {
-    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
-    let names = leaf.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::URI(uri) if uri.len() <= CLAIM_BYTES_MAX => Some((*uri).to_owned()),
-        _ => None,
-    })
+/// Whom a credential names, whoever made it: for the log.
+fn claimed(peer: &Peer, request: &http::Request<Body>) -> Option<String> {
+    match request.headers().get(http::header::AUTHORIZATION) {
+        Some(value) => claim::token(value.to_str().ok()?.split_once(' ')?.1),
+        None => peer.chain.first().and_then(claim::certificate),
+    }
 }
 
 /// The network that counts as one caller: an IPv6 host commonly has 64 bits of addresses to choose from.

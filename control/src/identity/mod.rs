@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringgate_identity::issue::{IssueError, Issued as Certificate};
-use ringgate_identity::{CertificateDer, KeyError, NodeId, Subject, UnixTime};
+use ringgate_identity::{CertificateDer, KeyError, NodeId, Reason, Subject, UnixTime};
 use ringgate_proto::control::v1::identity_server::Identity;
 use ringgate_proto::control::v1::{
     CreateJoinTokenRequest, Crl, DeleteJoinTokenRequest, DeleteJoinTokenResponse, EnrollRequest, Enrolled,
@@ -89,9 +89,11 @@ impl IdentityService {
             let (named, subject) =
                 Subject::parse(identity).map_err(|error| wrong(format!("`{identity}`: {error}")))?;
             if named != *domain {
-                return Err(wrong(format!(
-                    "`{identity}` is of another trust domain than {domain}"
-                )));
+                return Err(refusal(
+                    Code::InvalidArgument,
+                    Reason::WrongTrustDomain.code(),
+                    format!("`{identity}` is of another trust domain than {domain}"),
+                ));
             }
             subject
         } else {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ringgate_identity::tls::reason;
+use ringgate_proto::control::v1::AuditEntry;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -14,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::audit::{self, AuditLog};
 use crate::gate::Peer;
 use crate::settings::LimitSettings;
 
@@ -28,12 +31,13 @@ pub struct Connection {
     _counted: OwnedSemaphorePermit,
 }
 
-/// Accepts connections and shakes hands with them, several at a time; those that are past it come out of the channel. Ends when
-/// the other end of the channel is gone.
+/// Accepts connections and shakes hands with them, several at a time; those that are past it come out of the channel, and who shows
+/// a certificate without its key is written to the audit log. Ends when the other end of the channel is gone.
 pub async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     limits: LimitSettings,
+    audit: AuditLog,
     done: mpsc::Sender<io::Result<Connection>>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections_max as usize));
@@ -62,7 +66,7 @@ pub async fn accept(
             },
             () = done.closed() => return,
         };
-        let (acceptor, done) = (acceptor.clone(), done.clone());
+        let (acceptor, audit, done) = (acceptor.clone(), audit.clone(), done.clone());
         tokio::spawn(async move {
             let shaken = tokio::time::timeout(timeout, shake(stream, address, acceptor, connection)).await;
             drop(handshake);
@@ -71,7 +75,12 @@ pub async fn accept(
                     // The process is ending when nobody takes it.
                     let _ = done.send(Ok(connection)).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%address, %error, "handshake failed"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "handshake failed");
+                    if let Some(entry) = refusal(&error, address) {
+                        audit.record_refusal(entry).await;
+                    }
+                }
                 Err(_) => tracing::debug!(%address, "handshake took too long"),
             }
         });
@@ -96,6 +105,18 @@ async fn shake(
         stream,
         peer: Peer { address, chain },
         _counted: counted,
+    })
+}
+
+/// What the audit log says of a handshake that failed by the client's certificate. Whom that names is not known here.
+fn refusal(error: &io::Error, address: SocketAddr) -> Option<AuditEntry> {
+    let reason = reason(error.get_ref()?.downcast_ref()?)?;
+    Some(AuditEntry {
+        actor: format!("address {}", address.ip()),
+        action: "TLS handshake".to_owned(),
+        outcome: reason.code().to_owned(),
+        detail: reason.to_string(),
+        ..audit::entry()
     })
 }
 

@@ -128,6 +128,7 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
         listener,
         acceptor,
         settings.limits.clone(),
+        context.audit.clone(),
         connections,
     ));
 

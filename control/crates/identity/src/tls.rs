@@ -202,7 +202,8 @@ pub fn server_verifier(verifier: Arc<SharedVerifier>, expected: Expected) -> Arc
     Arc::new(Servers {
         verifier,
         expected,
-        algorithms: algorithms(),
+        // As with clients: a server that has another type of key is found to have one.
+        algorithms: provider().signature_verification_algorithms,
     })
 }
 

@@ -244,7 +244,9 @@ impl Verifier {
     }
 
     fn token_claims(&self, token: &str) -> Result<TokenClaims, Reason> {
-        let header = read_header(token, TOKEN_TYPE).ok_or(Reason::TokenMalformed)?;
+        let header = read_header(token, TOKEN_TYPE)
+            .filter(ReadHeader::is_ed25519)
+            .ok_or(Reason::TokenMalformed)?;
         let id = header.kid.ok_or(Reason::TokenMalformed)?;
         let keys = &self.bundle().token_keys;
         let key = keys
@@ -290,15 +292,16 @@ impl Verifier {
 /// Reads a proof and verifies that it is signed with the key in its header: that key, and what it says.
 fn proof_claims(proof: &str) -> Result<([u8; 32], ProofClaims), Reason> {
     let header = read_header(proof, PROOF_TYPE).ok_or(Reason::ProofMalformed)?;
-    let jwk = header.jwk.ok_or(Reason::ProofMalformed)?;
+    let jwk = header.jwk.as_ref().ok_or(Reason::ProofMalformed)?;
     if jwk.kty != "OKP" || jwk.crv.as_deref() != Some("Ed25519") {
         return Err(Reason::KeyTypeNotAllowed);
     }
-    if jwk.d.is_some() {
+    if !header.is_ed25519() || jwk.d.is_some() {
         return Err(Reason::ProofMalformed); // RFC 9449 §4.3, 7: never with the private key
     }
     let key: [u8; 32] = jwk
         .x
+        .as_ref()
         .and_then(|x| URL_SAFE_NO_PAD.decode(x).ok())
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or(Reason::ProofMalformed)?;
@@ -353,7 +356,14 @@ fn same_uri(left: &str, right: &str) -> bool {
     }
 }
 
-/// The header of a JWT of this type that is signed with Ed25519 and asks for nothing that is not known here.
+impl ReadHeader {
+    /// Whether the JWT says that it is signed with Ed25519.
+    fn is_ed25519(&self) -> bool {
+        self.alg == "EdDSA"
+    }
+}
+
+/// The header of a JWT of this type that asks for nothing that is not known here.
 fn read_header(jwt: &str, kind: &str) -> Option<ReadHeader> {
     let (first, _) = jwt.split_once('.')?;
     let header: ReadHeader = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(first).ok()?).ok()?;
@@ -361,7 +371,6 @@ fn read_header(jwt: &str, kind: &str) -> Option<ReadHeader> {
         .typ
         .as_deref()
         .is_some_and(|typ| typ.eq_ignore_ascii_case(kind))
-        && header.alg == "EdDSA"
         && header.crit.is_none();
     good.then_some(header)
 }

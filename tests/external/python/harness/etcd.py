@@ -1,7 +1,10 @@
 """An etcd of one test's own."""
 
+import base64
+import json
 import shutil
 import subprocess
+import urllib.request
 
 from harness import wait
 from harness.gateway import free_port
@@ -27,6 +30,13 @@ class Etcd:
             ["curl", "--silent", "--fail", "--max-time", "2", f"{self.url}/health"], capture_output=True, check=False
         )
         return b'"true"' in done.stdout
+
+    def get(self, key):
+        """The value of a key, over its JSON gateway."""
+        asked = json.dumps({"key": base64.b64encode(key.encode()).decode()}).encode()
+        with urllib.request.urlopen(f"{self.url}/v3/kv/range", asked, timeout=10) as answer:
+            (entry,) = json.load(answer)["kvs"]
+        return base64.b64decode(entry["value"])
 
     def kill(self):
         """Ends it."""

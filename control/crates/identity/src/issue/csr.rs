@@ -30,6 +30,11 @@ pub enum CsrError {
         "the key type is not allowed; use an Ed25519 key, and ECDSA P-256 for a server's second certificate"
     )]
     KeyTypeNotAllowed,
+    /// More than one URI.
+    #[error(
+        "the certificate request names more than one subject; ask for one, or leave the name to the authority"
+    )]
+    SeveralSubjects,
 }
 
 impl CsrError {
@@ -39,6 +44,7 @@ impl CsrError {
             Self::Malformed => "CSR_MALFORMED",
             Self::BadSignature => "CSR_BAD_SIGNATURE",
             Self::KeyTypeNotAllowed => "KEY_TYPE_NOT_ALLOWED",
+            Self::SeveralSubjects => "SEVERAL_SUBJECTS",
         }
     }
 }
@@ -49,7 +55,7 @@ impl CsrError {
 pub struct CsrFacts<K = [u8; 32]> {
     /// The key to certify.
     pub key: K,
-    /// The URIs it asks for; whether they are granted is for others to say.
+    /// The URI it asks for, if it does; whether that is granted is for others to say.
     pub uris: Vec<String>,
 }
 
@@ -74,7 +80,7 @@ pub fn check_csr(der: &[u8]) -> Result<CsrFacts, CsrError> {
     }
     Ok(CsrFacts {
         key,
-        uris: uris(&request),
+        uris: uris(&request)?,
     })
 }
 
@@ -94,7 +100,7 @@ pub fn check_server_csr(der: &[u8]) -> Result<CsrFacts<[u8; SERVER_KEY_BYTES]>, 
         .map_err(|_| CsrError::BadSignature)?;
     Ok(CsrFacts {
         key,
-        uris: uris(&request),
+        uris: uris(&request)?,
     })
 }
 
@@ -108,7 +114,7 @@ fn read(der: &[u8]) -> Result<X509CertificationRequest<'_>, CsrError> {
     }
 }
 
-fn uris(request: &X509CertificationRequest<'_>) -> Vec<String> {
+fn uris(request: &X509CertificationRequest<'_>) -> Result<Vec<String>, CsrError> {
     let mut uris = Vec::new();
     for extension in request.requested_extensions().into_iter().flatten() {
         if let ParsedExtension::SubjectAlternativeName(names) = extension {
@@ -118,7 +124,10 @@ fn uris(request: &X509CertificationRequest<'_>) -> Vec<String> {
             }));
         }
     }
-    uris
+    match uris.len() {
+        0 | 1 => Ok(uris),
+        _ => Err(CsrError::SeveralSubjects),
+    }
 }
 
 /// The DER of a request around what is signed: SEQUENCE { info, AlgorithmIdentifier { id-Ed25519 }, BIT STRING }.
@@ -189,6 +198,17 @@ mod tests {
                 .expect("request");
             assert_eq!(check_csr(csr.der()), Err(CsrError::KeyTypeNotAllowed));
         }
+    }
+
+    #[test]
+    fn a_request_is_for_one_subject() {
+        let (key, _) = request();
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = ["agp://acme.example/a/b/c/1", "agp://acme.example/a/b/c/2"]
+            .map(|uri| rcgen::SanType::URI(uri.try_into().expect("ASCII")))
+            .to_vec();
+        let csr = params.serialize_request(&key).expect("request");
+        assert_eq!(check_csr(csr.der()), Err(CsrError::SeveralSubjects));
     }
 
     #[test]

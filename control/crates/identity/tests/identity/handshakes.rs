@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::world::{ALICE, World};
+use crate::world::{ALICE, World, date, later, uri};
+use rcgen::{ExtendedKeyUsagePurpose, PKCS_RSA_SHA256, SerialNumber};
 use ringgate_identity::tls::{
     Expected, SharedCredential, anchored_verifier, client_config, client_verifier, pinned_verifier, reason,
     server_config, server_verifier,
 };
-use ringgate_identity::{Fingerprint, NodeId, Reason, Revocation, Revoked, SharedVerifier, UnixTime};
+use ringgate_identity::{
+    AgentKey, CertificateDer, Fingerprint, NodeId, Reason, Revocation, Revoked, SharedVerifier, UnixTime,
+};
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{ServerName, SignatureVerificationAlgorithm};
+use rustls::pki_types::{PrivateKeyDer, ServerName, SignatureVerificationAlgorithm};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
@@ -205,6 +211,151 @@ fn a_server_must_be_who_was_expected() {
     let server = Network::new().server();
     let outcome = handshake(network.client(Expected::AnyNode), server, "localhost");
     assert_eq!(at_client(&outcome), Some(Reason::UnknownIssuer));
+}
+
+/// Shows what it was given, whether key and certificate fit together or not, and whether the peer wants such a key or not.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl Shown {
+    fn new(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'_>) -> Arc<Self> {
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(key).expect("a key");
+        Arc::new(Self(Arc::new(CertifiedKey::new(chain, key))))
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Number of the certificate that is revoked.
+const REVOKED: [u8; 16] = [0x43; 16];
+
+/// Certificates of an agent or a node that must be refused whoever looks at them: what is wrong, and the reason to be told.
+fn wrong(world: &World, path: &str) -> Vec<(&'static str, Arc<Shown>, Reason)> {
+    let (ours, key) = (world.uri(path), AgentKey::generate().expect("random source"));
+    let forge = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let chain = world.forge(&key, |leaf| {
+            leaf.subject_alt_names = vec![uri(&ours)];
+            leaf.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            change(leaf);
+        });
+        Shown::new(chain, &key.to_rustls().expect("a key"))
+    };
+    let stranger = World::at("acme.example", world.now);
+    let (strange_key, strange) = stranger.enroll(path);
+    let rsa = rcgen::KeyPair::generate_for(&PKCS_RSA_SHA256).expect("key");
+    let rsa_chain = world.forge(&rsa, |leaf| leaf.subject_alt_names = vec![uri(&ours)]);
+    let rsa_key = PrivateKeyDer::try_from(rsa.serialize_der()).expect("PKCS#8");
+    let (_, held) = world.enroll(path);
+    vec![
+        (
+            "expired",
+            forge(&|leaf| leaf.not_after = date(later(world.now, -5))),
+            Reason::Expired,
+        ),
+        (
+            "not yet valid",
+            forge(&|leaf| leaf.not_before = date(later(world.now, 300))),
+            Reason::NotYetValid,
+        ),
+        (
+            "wrong CA",
+            Shown::new(strange.chain, &strange_key.to_rustls().expect("a key")),
+            Reason::UnknownIssuer,
+        ),
+        (
+            "wrong SAN",
+            forge(&|leaf| leaf.subject_alt_names = vec![uri(&format!("agp://other.example/{path}"))]),
+            Reason::WrongTrustDomain,
+        ),
+        (
+            "two SANs",
+            forge(&|leaf| {
+                leaf.subject_alt_names
+                    .push(uri(&world.uri("acme/demo/mallory/1")))
+            }),
+            Reason::SeveralSubjects,
+        ),
+        (
+            "RSA key",
+            Shown::new(rsa_chain, &rsa_key),
+            Reason::KeyTypeNotAllowed,
+        ),
+        (
+            "revoked",
+            forge(&|leaf| leaf.serial_number = Some(SerialNumber::from_slice(&REVOKED))),
+            Reason::Revoked,
+        ),
+        (
+            "key mismatch",
+            Shown::new(held.chain, &key.to_rustls().expect("a key")),
+            Reason::KeyMismatch,
+        ),
+    ]
+}
+
+/// What the data plane and the SDK do in their handshakes; that each says so where its operator looks is seen in
+/// tests/external/python/test_credentials.py.
+#[test]
+fn each_wrong_certificate_is_refused_for_its_own_reason_at_both_ends() {
+    let network = Network::new();
+    let revoked = Revoked::Serial("43".repeat(16).parse().expect("serial"));
+    let verifier = Arc::new(SharedVerifier::new(network.world.revoking(revoked)));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = |shown: Arc<Shown>| {
+        let mut config = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_client_cert_verifier(client_verifier(verifier.clone(), true))
+            .with_cert_resolver(shown);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    };
+    let client = |shown: Arc<Shown>| {
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(server_verifier(verifier.clone(), Expected::AnyNode))
+            .with_client_cert_resolver(shown);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    };
+    let good = |path| {
+        let (key, issued) = network.world.enroll(path);
+        Shown::new(issued.chain, &key.to_rustls().expect("a key"))
+    };
+    let (node, agent) = (good("node/edge-1"), good(ALICE));
+    let outcome = handshake(client(agent.clone()), server(node.clone()), "localhost");
+    assert_eq!(outcome, (None, None), "both are good");
+    for (what, shown, reason) in wrong(&network.world, "node/edge-1") {
+        let outcome = handshake(client(agent.clone()), server(shown), "localhost");
+        assert_eq!(at_client(&outcome), Some(reason), "a server: {what}");
+    }
+    // Somebody else, however good its certificate is.
+    let outcome = handshake(client(agent.clone()), server(agent), "localhost");
+    assert_eq!(
+        at_client(&outcome),
+        Some(Reason::PeerMismatch),
+        "a server: foreign identity"
+    );
+    for (what, shown, reason) in wrong(&network.world, ALICE) {
+        let outcome = handshake(client(shown), server(node.clone()), "localhost");
+        assert_eq!(at_server(&outcome), Some(reason), "a client: {what}");
+    }
 }
 
 #[test]

@@ -221,6 +221,14 @@ fn a_proof_has_the_form_of_rfc_9449() {
         Err(Reason::ProofMalformed)
     );
     assert_eq!(with_header("\"OKP\"", "\"EC\""), Err(Reason::KeyTypeNotAllowed));
+    let rsa = header
+        .replace("\"EdDSA\"", "\"RS256\"")
+        .replace("\"OKP\"", "\"RSA\"");
+    assert_eq!(
+        call.verify(&jwt(&rsa, &claims, &call.key)),
+        Err(Reason::KeyTypeNotAllowed),
+        "the key is what is wrong, not the form"
+    );
     assert_eq!(
         with_header("\"Ed25519\"", "\"Ed448\""),
         Err(Reason::KeyTypeNotAllowed)
