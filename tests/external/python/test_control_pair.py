@@ -126,6 +126,35 @@ def test_a_conflict_of_writes_has_one_winner(pair):
     assert "ABORTED" in lost or "FAILED_PRECONDITION" in lost, lost
     for control in pair:
         assert control.call("Policy/GetPolicy", policy.GetPolicyRequest(), policy.PolicySet).text == won[0]
+    # Who lost looks again, and then it is its turn.
+    (again,) = (text for text in outcomes if text not in won)
+    version += 1
+    apply(other, again)
+    assert outcomes[again] == version + 1
+    for control in pair:
+        assert control.call("Policy/GetPolicy", policy.GetPolicyRequest(), policy.PolicySet).text == again
+
+
+def test_changes_that_expect_nothing_all_happen_one_after_the_other(pair):
+    versions, texts = [], [f'@id("n{number}") permit(principal, action, resource);\n' for number in range(16)]
+
+    def apply(control, mine):
+        for text in mine:
+            versions.append((control.apply_policy(text).version, text))
+
+    threads = [
+        threading.Thread(target=apply, args=(control, texts[half::2])) for half, control in enumerate(pair)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    versions.sort()
+    first = versions[0][0]
+    assert [version for version, _ in versions] == list(range(first, first + len(texts)))
+    for control in pair:
+        kept = control.call("Policy/GetPolicy", policy.GetPolicyRequest(), policy.PolicySet)
+        assert (kept.version, kept.text) == versions[-1]
 
 
 def test_one_is_killed_and_the_gateway_moves_over(pair, gateway):
