@@ -21,23 +21,32 @@ pub(super) struct Content {
     /// The last of a stream: what ends without it was cut off.
     #[prost(bool, tag = "3")]
     pub(super) end: bool,
+    /// It says nothing, and is there to be seen by who looks on.
+    #[prost(bool, tag = "4")]
+    pub(super) cover: bool,
 }
 
 impl Content {
     pub(super) fn encode(payload: Bytes, headers: Headers) -> Vec<u8> {
-        let end = false;
         Content {
             payload,
             headers,
-            end,
+            ..Content::default()
         }
         .encode_to_vec()
     }
 
     pub(super) fn end() -> Vec<u8> {
-        let end = true;
         Content {
-            end,
+            end: true,
+            ..Content::default()
+        }
+        .encode_to_vec()
+    }
+
+    pub(super) fn cover() -> Vec<u8> {
+        Content {
+            cover: true,
             ..Content::default()
         }
         .encode_to_vec()

@@ -1,5 +1,10 @@
 //! The groups of one agent: everything that holds their secrets, without any input or output.
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,7 +13,7 @@ use openmls::prelude::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::Deserialize as _;
 use openmls::prelude::{
     CredentialWithKey, ExternalSender, GroupId, KeyPackage, LeafNodeIndex, LeafNodeParameters, MlsGroup,
-    MlsMessageOut, NewSignerBundle, OpenMlsProvider, OpenMlsRand as _, ProcessedMessageContent,
+    MlsMessageOut, NewSignerBundle, OpenMlsProvider, OpenMlsRand as _, ProcessedMessageContent, Proposal,
     RatchetTreeIn, Sender, StagedWelcome,
 };
 use openmls_memory_storage::MemoryStorage;
@@ -222,14 +227,23 @@ impl Engine {
         let info = group
             .export_group_info(&self.provider.crypto, &signer, true)
             .map_err(GroupError::library)?;
-        let live = self.live(group, mode, padding, 0)?;
+        let live = self.live(group, &Roster::new(), mode, padding, 0)?;
         self.groups.insert(id.clone(), live);
         bytes(&info)
     }
 
-    fn live(&self, group: MlsGroup, mode: Mode, padding: u32, sequence: u64) -> Result<Live, GroupError> {
+    /// `before`: members who were verified when they came in.
+    fn live(
+        &self,
+        group: MlsGroup,
+        before: &Roster,
+        mode: Mode,
+        padding: u32,
+        sequence: u64,
+    ) -> Result<Live, GroupError> {
         let epoch = group.epoch().as_u64();
-        let roster = roster::of_members(group.members(), epoch, &self.verifier.load(), UnixTime::now())?;
+        let (verifier, now) = (self.verifier.load(), UnixTime::now());
+        let roster = roster::of_members_since(before, group.members(), &verifier, now)?;
         Ok(Live {
             group,
             history: VecDeque::from([(epoch, roster)]),
@@ -242,11 +256,12 @@ impl Engine {
         })
     }
 
-    /// A group as it was kept. A commit of this agent's own that was not answered is given up: what became of it comes with the log.
+    /// A group as it was kept, with those who were in it. A commit of this agent's own that was not answered is given up: what became of it comes with the log.
     pub(super) fn restore(
         &mut self,
         id: Bytes,
         mut group: MlsGroup,
+        before: &Roster,
         mode: Mode,
         padding: u32,
         sequence: u64,
@@ -254,7 +269,7 @@ impl Engine {
         group
             .clear_pending_commit(&self.provider.storage)
             .map_err(GroupError::library)?;
-        let live = self.live(group, mode, padding, sequence)?;
+        let live = self.live(group, before, mode, padding, sequence)?;
         self.groups.insert(id, live);
         Ok(())
     }
@@ -284,14 +299,13 @@ impl Engine {
             return Err(MlsError::Context("the delivery service as its one external sender").into());
         }
         let (verifier, now) = (self.verifier.load(), UnixTime::now());
-        let epoch = context.epoch().as_u64();
-        let members = roster::of_members(staged.members(), epoch, &verifier, now)?;
+        let members = roster::of_members(staged.members(), &verifier, now)?;
         let inviter = members.get(&staged.welcome_sender_index().u32());
         if inviter.is_none_or(|inviter| inviter.identity != mail.sender) {
             return Err(MlsError::GroupInfo("another member has signed it than the one who sent it").into());
         }
         let group = staged.into_group(&self.provider).map_err(GroupError::library)?;
-        let live = self.live(group, mode, mail.padding_bytes, mail.sequence)?;
+        let live = self.live(group, &members, mode, mail.padding_bytes, mail.sequence)?;
         self.groups.insert(mail.group_id.clone(), live);
         Ok(())
     }
@@ -306,7 +320,9 @@ impl Engine {
             return Err(MlsError::GroupInfo("it is of another group").into());
         }
         suite::allowed(suite::number(info.ciphersuite()))?;
+        let mut before = Roster::new();
         if let Some(mut old) = self.groups.remove(id) {
+            before.clone_from(old.roster());
             old.group
                 .delete(&self.provider.storage)
                 .map_err(GroupError::library)?;
@@ -335,7 +351,7 @@ impl Engine {
                 .export_group_info(&self.provider.crypto, &signer, true)
                 .map_err(GroupError::library)?,
         };
-        let live = self.live(group, mode, told.padding_bytes, told.sequence)?;
+        let live = self.live(group, &before, mode, told.padding_bytes, told.sequence)?;
         self.groups.insert(id.clone(), live);
         Ok(Bundle {
             epoch,
@@ -377,6 +393,9 @@ impl Engine {
             Op::Update => {}
         }
         let epoch = live.group.epoch().as_u64();
+        // Whose own removal is proposed cannot commit to that. With a new leaf of its own it is no longer overdue; and whoever was
+        // revoked is refused until somebody else has removed it.
+        let unwanted = live.is_unwanted();
         let changes_key = own.0.public() != newest.0.public();
         let parameters = LeafNodeParameters::builder()
             .with_capabilities(profile::capabilities())
@@ -384,7 +403,7 @@ impl Engine {
         let builder = live
             .group
             .commit_builder()
-            .consume_proposal_store(true)
+            .consume_proposal_store(!unwanted)
             // Each commit heals: whoever had learnt this agent's keys has learnt nothing of what comes.
             .force_self_update(true)
             .propose_adds(adds)
@@ -426,7 +445,7 @@ impl Engine {
                 .merge_pending_commit(provider)
                 .map_err(GroupError::library)?;
             let epoch = live.group.epoch().as_u64();
-            let roster = roster::of_members(live.group.members(), epoch, &verifier, now)?;
+            let roster = roster::of_members_since(live.roster(), live.group.members(), &verifier, now)?;
             live.enter(epoch, roster);
         }
         live.sequence = live.sequence.max(sequence);
@@ -543,7 +562,7 @@ impl Engine {
                     live.removed = true;
                 } else {
                     let epoch = live.group.epoch().as_u64();
-                    let roster = verdict.settle(live.group.members(), epoch)?;
+                    let roster = verdict.settle(live.group.members())?;
                     live.enter(epoch, roster);
                 }
                 Settled::Epoch
@@ -644,22 +663,31 @@ impl Engine {
         })
     }
 
-    /// How many members stand before this agent: who commits first to what somebody proposed.
+    /// How many members stand before this agent: who commits first to what somebody proposed. To what the delivery service proposes
+    /// commits first whom it would remove.
     pub(super) fn rank(&self, id: &[u8]) -> usize {
         let Some(live) = self.groups.get(id) else { return 0 };
+        if live.is_unwanted() {
+            return 0;
+        }
+        let from_service = live
+            .group
+            .pending_proposals()
+            .any(|queued| matches!(queued.sender(), Sender::External(_)));
         let own = live.group.own_leaf_index().u32();
         let leaving: Vec<u32> = live
             .group
             .pending_proposals()
             .filter_map(|queued| match queued.proposal() {
-                openmls::prelude::Proposal::Remove(remove) => Some(remove.removed().u32()),
+                Proposal::Remove(remove) => Some(remove.removed().u32()),
                 _ => None,
             })
             .collect();
-        live.roster()
+        let before = live
+            .roster()
             .keys()
-            .filter(|leaf| **leaf < own && !leaving.contains(leaf))
-            .count()
+            .filter(|leaf| **leaf < own && !leaving.contains(leaf));
+        before.count() + usize::from(from_service)
     }
 
     /// What the state of the epoch looks like from inside, for comparing.
@@ -680,6 +708,15 @@ impl Live {
     pub(super) fn roster(&self) -> &Roster {
         // It is never empty: it begins with one, and only what is too old goes.
         &self.history[self.history.len() - 1].1
+    }
+
+    /// Whether the delivery service has proposed to remove this agent: its leaf is too old, or it was revoked.
+    fn is_unwanted(&self) -> bool {
+        let own = self.group.own_leaf_index();
+        self.group.pending_proposals().any(|queued| {
+            matches!(queued.sender(), Sender::External(_))
+                && matches!(queued.proposal(), Proposal::Remove(remove) if remove.removed() == own)
+        })
     }
 
     fn enter(&mut self, epoch: u64, roster: Roster) {

@@ -11,6 +11,7 @@ use prost::Message as _;
 use ringgate_identity::AgentKey;
 use ringgate_identity::keystore::{KeystoreError, Seal, load_secret, save_secret};
 use ringgate_mls::profile::Mode;
+use ringgate_mls::roster::{self, Roster};
 use ringgate_mls::snapshot;
 use zeroize::Zeroizing;
 
@@ -43,6 +44,9 @@ struct KeptGroup {
     sealed: bool,
     #[prost(uint32, tag = "4")]
     padding: u32,
+    /// Who is in it, as they were verified.
+    #[prost(bytes = "vec", tag = "5")]
+    roster: Vec<u8>,
 }
 
 /// All groups, to be written by [`write`].
@@ -56,16 +60,18 @@ pub(super) fn snapshot_of(engine: &Engine) -> Result<Zeroizing<Vec<u8>>, GroupEr
         );
     }
     let groups = engine.groups.iter().filter(|(_, live)| !live.removed);
+    let groups = groups.map(|(id, live)| {
+        Ok(KeptGroup {
+            id: id.clone(),
+            sequence: live.sequence,
+            sealed: live.mode == Mode::Sealed,
+            padding: live.padding,
+            roster: roster::save(live.roster())?,
+        })
+    });
     let kept = Kept {
         keys,
-        groups: groups
-            .map(|(id, live)| KeptGroup {
-                id: id.clone(),
-                sequence: live.sequence,
-                sealed: live.mode == Mode::Sealed,
-                padding: live.padding,
-            })
-            .collect(),
+        groups: groups.collect::<Result<_, GroupError>>()?,
         storage: snapshot::save(&engine.provider.storage)?,
     };
     Ok(Zeroizing::new(kept.encode_to_vec()))
@@ -94,7 +100,11 @@ pub(super) fn restore(engine: &mut Engine, path: &Path, seal: &Seal) -> Result<V
             .map_err(GroupError::library)?;
         let Some(group) = group else { continue };
         let mode = if kept.sealed { Mode::Sealed } else { Mode::Assisted };
-        engine.restore(kept.id.clone(), group, mode, kept.padding, kept.sequence)?;
+        let before = match kept.roster.is_empty() {
+            true => Roster::new(),
+            false => roster::load(&kept.roster)?,
+        };
+        engine.restore(kept.id.clone(), group, &before, mode, kept.padding, kept.sequence)?;
         restored.push(kept.id);
     }
     Ok(restored)

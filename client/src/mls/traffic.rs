@@ -28,6 +28,7 @@ pub struct Opened {
     /// In which group.
     pub group: Group,
     end: bool,
+    cover: bool,
 }
 
 impl Opened {
@@ -41,6 +42,7 @@ impl Opened {
             },
             group,
             end: content.end,
+            cover: content.cover,
         })
     }
 }
@@ -69,6 +71,20 @@ impl Group {
     ) -> Result<u32, GroupError> {
         let sealed = self.seal_message(Route::Topic(topic), payload, headers).await?;
         Ok(self.groups().agent().publish_acked(topic, sealed).await?)
+    }
+
+    /// Publishes a message that says nothing: who looks on sees that somebody says something, and its receivers leave it out. It is as
+    /// long as any that fits into one step of the group's padding. When to send them is the application's to choose: at random times,
+    /// or in place of what it has not to say.
+    ///
+    /// # Errors
+    /// [`GroupError`].
+    pub async fn publish_cover(&self, topic: &str) -> Result<(), GroupError> {
+        let inner = &self.groups().inner;
+        let sealed = inner
+            .seal(self.id(), Route::Topic(topic), &Content::cover())
+            .await?;
+        Ok(self.groups().agent().publish(topic, sealed).await?)
     }
 
     /// Asks another member. The target must be one, or whoever is met cannot read it.
@@ -208,6 +224,7 @@ impl ProtectedSubscription {
                 .open_message(route, &notification.payload, &notification.source)
                 .await;
             return Some(match opened {
+                Ok(opened) if opened.cover => continue,
                 Ok(opened) => ProtectedEvent::Message {
                     opened,
                     topic: notification.topic,

@@ -161,8 +161,7 @@ async fn an_expired_credential_is_not_loaded() {
 }
 
 #[tokio::test]
-async fn a_renewal_is_for_another_key_and_the_same_holder() {
-    // MLS.md T22, the credential's part.
+async fn t22_a_renewal_is_for_another_key_and_the_same_holder() {
     let control = Control::start().await;
     let credential = control.alice().await;
     let mut keys = vec![*credential.held().key.public()];

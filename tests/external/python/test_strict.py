@@ -1,6 +1,7 @@
 """Profile `strict` without a control process: who gets in, as whom, and what policy lets them do."""
 
 import hashlib
+import json
 import ssl
 
 import grpc
@@ -14,6 +15,8 @@ from harness.gateway import Gateway
 from harness.http2 import Connection
 from harness.identity import HOUR, TrustDomain, fingerprint, p256_key, rsa_key
 from harness.mls import COMMIT, PROPOSAL, SealedAgent, seal
+from harness.observe import Lines
+from harness.paths import ROOT
 from harness.protocol import HEALTH_PATH, pb
 
 DOMAIN = "test.example"
@@ -346,3 +349,88 @@ def test_a_forbidden_topic_is_not_reached_by_a_pattern_around_it(ruled_gateway, 
         agent.send(subscribe=pb.Subscribe(id=id, pattern=pattern))
         agent.expect_error(id, pb.CODE_PERMISSION_DENIED)
     agent.close()
+
+
+# Every key that has to do with who is served, how, and what is looked at; with all that it can be besides its default.
+SWITCHES = [
+    *({"cores.busy_poll": value} for value in ("true", "false")),
+    {"tls.client_required": "true"},
+    {"observe.enabled": "false"},
+    {"ring.incremental": "false"},
+    *(
+        {f"{dialect}.{key}": value}
+        for dialect in ("slim", "agp2025")
+        for key in ("enabled", "plain_payloads")
+        for value in ("true", "false")
+    ),
+    *({f"slim.header_mac": value} for value in ("offered", "off")),
+    {"slim.enforce_pqc": "true"},
+    {"slim.node_links": "true"},
+]
+
+
+def test_t5_there_are_no_other_switches():
+    """A key that is true or false, or one of some words, and is not in the list above, is to be thought about."""
+    text = (ROOT / "dataplane" / "ringgate-dataplane.example.toml").read_text()
+    section, switches = "", set()
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]") + "."
+        key, _, value = line.removeprefix("#").partition(" = ")
+        if line.startswith("#") and not line.startswith("# ") and value in ("true", "false", '"auto"', '"required"'):
+            switches.add(section + key)
+    # What is not about payloads: which cores there are.
+    assert switches - {"cores.list"} == {key for setting in SWITCHES for key in setting}
+
+
+@pytest.mark.parametrize("settings", [{}, *SWITCHES, {k: v for setting in SWITCHES for k, v in setting.items()}], ids=str)
+def test_t5_no_switch_lets_plaintext_pass(files, listener, domain, settings):
+    gateway = start(files, **settings)
+    try:
+        alice = join(gateway, listener, domain, "acme/demo/alice/1")
+        bob = join(gateway, listener, domain, "acme/demo/bob/1")
+        bob.subscribe("t/**")
+        alice.send(publish=pb.Publish(topic="t/x", payload=b"in the clear", id=1))
+        alice.expect_error(1, pb.CODE_MLS_REQUIRED)
+        alice.send(request=pb.Request(id=2, target=pb.Target(agent=bob.name), payload=b"in the clear"))
+        alice.expect_error(2, pb.CODE_MLS_REQUIRED)
+        alice.publish("t/x", b"sealed")
+        assert bob.expect_next("notify").payload == seal(b"sealed")
+        alice.close()
+        bob.close()
+    finally:
+        gateway.kill()
+
+
+MARKER = "nobody-shall-read-this"
+NEGATIVE = {
+    "text": (MARKER.encode(), {}, "PLAINTEXT_REFUSED"),
+    "json": (f'{{"say": "{MARKER}"}}'.encode(), {}, "PLAINTEXT_REFUSED"),
+    "public message": (b"\0\1\0\1" + seal(MARKER.encode())[4:], {}, "PLAINTEXT_REFUSED"),
+    "headers": (seal(MARKER.encode()), {"unit": MARKER}, "PLAINTEXT_REFUSED"),
+    "commit": (seal(MARKER.encode(), content=COMMIT), {}, "MALFORMED_MLS"),
+    "proposal": (seal(MARKER.encode(), content=PROPOSAL), {}, "MALFORMED_MLS"),
+    "trailing": (seal(MARKER.encode()) + MARKER.encode(), {}, "MALFORMED_MLS"),
+}
+
+
+@pytest.mark.parametrize("what", NEGATIVE)
+def test_t28_each_refusal_is_one_event_that_says_who_and_nothing_of_the_payload(gateway, listener, domain, what):
+    payload, headers, kind = NEGATIVE[what]
+    alice = join(gateway, listener, domain, "acme/demo/alice/1")
+    events = Lines(gateway, "/events?before=0")
+    alice.send(publish=pb.Publish(topic="t/x", payload=payload, headers=headers, id=1))
+    alice.expect_error(1, pb.CODE_MLS_REQUIRED)
+    told = events.next()
+    assert (told["kind"], told["identity"]) == (kind, domain.uri("acme/demo/alice/1"))
+    assert told["address"].startswith("127.0.0.1:") and told["core"] == 0 and told["time_unix_nanos"] > 0
+    assert set(told) == {"time_unix_nanos", "kind", "identity", "address", "core", "detail"}
+    text = json.dumps(told)
+    assert told["detail"] and MARKER not in text and MARKER.encode().hex() not in text
+    # One, and no other: the next is of what is refused next.
+    alice.send(publish=pb.Publish(topic="t/x", payload=b"", id=2))
+    alice.expect_error(2, pb.CODE_MLS_REQUIRED)
+    after = events.next()
+    assert after["kind"] == "PLAINTEXT_REFUSED" and after["detail"] != told["detail"]
+    events.close()
+    alice.close()

@@ -12,6 +12,8 @@ use crate::{MlsError, suite};
 /// Epochs before the current one whose messages members still read, and gateways still pass on (MLS.md §7). More would keep old
 /// keys longer; fewer would lose what was on its way when somebody committed.
 pub const PAST_EPOCHS: u64 = 2;
+/// Epochs whose resumption secret is kept: a commit of a member of another library may be bound to an epoch that is over (RFC 9420 §8.6).
+const RESUMPTIONS: usize = PAST_EPOCHS as usize + 1;
 /// Messages of one sender that may come late or early: a fan-out over several cores reorders little, and a subscription that
 /// drops messages leaves gaps of thousands.
 const OUT_OF_ORDER: u32 = 64;
@@ -36,7 +38,8 @@ impl Mode {
     }
 }
 
-/// What every leaf says that it can. `openmls` by itself lists basic credentials and nothing else.
+/// What every leaf says that it can. Nobody is a member by a basic credential; but the delivery service has one as external sender, and
+/// `mls-rs` wants each leaf to know of it.
 #[must_use]
 pub fn capabilities() -> Capabilities {
     Capabilities::new(
@@ -44,7 +47,7 @@ pub fn capabilities() -> Capabilities {
         Some(&suite::ALLOWED),
         Some(&[ExtensionType::LastResort]),
         Some(&[ProposalType::SelfRemove]),
-        Some(&[CredentialType::X509]),
+        Some(&[CredentialType::X509, CredentialType::Basic]),
     )
 }
 
@@ -93,6 +96,7 @@ pub fn create(
         .wire_format_policy(mode.wire_format())
         .padding_size(padding)
         .max_past_epochs(PAST_EPOCHS as usize)
+        .number_of_resumption_psks(RESUMPTIONS)
         .sender_ratchet_configuration(SenderRatchetConfiguration::new(OUT_OF_ORDER, FORWARD))
         .use_ratchet_tree_extension(true)
         .lifetime(openmls::prelude::Lifetime::new(lifetime_seconds))
@@ -107,6 +111,7 @@ pub fn join(mode: Mode, padding: usize) -> MlsGroupJoinConfig {
         .wire_format_policy(mode.wire_format())
         .padding_size(padding)
         .max_past_epochs(PAST_EPOCHS as usize)
+        .number_of_resumption_psks(RESUMPTIONS)
         .sender_ratchet_configuration(SenderRatchetConfiguration::new(OUT_OF_ORDER, FORWARD))
         .use_ratchet_tree_extension(true)
         .build()

@@ -33,8 +33,17 @@ pub struct Member {
     pub not_after: u64,
     /// Its signature key.
     pub key: Vec<u8>,
-    /// The epoch in which the leaf was last renewed.
-    pub renewed_epoch: u64,
+    /// When the leaf was last renewed, in seconds since 1970. 0: before this was kept.
+    #[serde(default)]
+    renewed: u64,
+}
+
+impl Member {
+    /// When its leaf was last renewed, in seconds since 1970.
+    #[must_use]
+    pub fn renewed(&self) -> u64 {
+        self.renewed.max(self.issued)
+    }
 }
 
 /// Members by their leaf.
@@ -53,6 +62,7 @@ pub struct Verdict {
     pub(crate) committer: (u32, Vec<u8>),
     /// Those who stay, with their leaves after the commit.
     stay: Vec<Member>,
+    at: UnixTime,
 }
 
 /// Verifies all members of a group.
@@ -61,17 +71,41 @@ pub struct Verdict {
 /// [`MlsError`] for the first who is not good, or is there twice.
 pub fn of_members(
     leaves: impl Iterator<Item = Leaf>,
-    epoch: u64,
+    verifier: &Verifier,
+    at: UnixTime,
+) -> Result<Roster, MlsError> {
+    of_members_since(&Roster::new(), leaves, verifier, at)
+}
+
+/// Verifies the members of a group who were not in it, with the same key, before. The others were verified when they came in: that
+/// a certificate has run out since makes nobody else's commit a bad one, and the delivery service proposes to remove its holder.
+///
+/// # Errors
+/// As of [`of_members`].
+pub fn of_members_since(
+    before: &Roster,
+    leaves: impl Iterator<Item = Leaf>,
     verifier: &Verifier,
     at: UnixTime,
 ) -> Result<Roster, MlsError> {
     let (mut roster, mut seen) = (Roster::new(), BTreeSet::new());
-    for leaf in leaves {
-        let verified = credential::verify(verifier, &leaf.credential, &leaf.signature_key, at)?;
-        if !seen.insert(verified.uri.clone()) {
-            return Err(MlsError::DuplicateIdentity(verified.uri));
+    for found in leaves {
+        let leaf = found.index.u32();
+        let known = before.values().find(|known| known.key == found.signature_key);
+        let come = match known {
+            Some(known) => Member {
+                leaf,
+                ..known.clone()
+            },
+            None => {
+                let verified = credential::verify(verifier, &found.credential, &found.signature_key, at)?;
+                member(leaf, &verified, at)
+            }
+        };
+        if !seen.insert(come.identity.clone()) {
+            return Err(MlsError::DuplicateIdentity(come.identity));
         }
-        roster.insert(leaf.index.u32(), member(leaf.index.u32(), &verified, epoch));
+        roster.insert(leaf, come);
         if roster.len() > MEMBERS_MAX {
             return Err(MlsError::TooManyMembers(MEMBERS_MAX));
         }
@@ -95,7 +129,6 @@ pub fn judge(
 ) -> Result<Verdict, MlsError> {
     let invalid = |what: &str| MlsError::Invalid(what.to_owned());
     let crypto = RustCrypto::default();
-    let epoch = commit.epoch().as_u64();
     let mut after = roster.clone();
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for queued in commit.queued_proposals() {
@@ -107,7 +140,7 @@ pub fn judge(
             (Proposal::Remove(remove), _) => removed.extend(after.remove(&remove.removed().u32())),
             (Proposal::SelfRemove, Sender::Member(leaf)) => removed.extend(after.remove(&leaf.u32())),
             (Proposal::Update(update), Sender::Member(leaf)) => {
-                renew(&mut after, *leaf, update.leaf_node(), epoch, verifier, at)?;
+                renew(&mut after, *leaf, update.leaf_node(), verifier, at)?;
             }
             (Proposal::GroupContextExtensions(proposal), _) => keeps(context, proposal.extensions())?,
             (Proposal::ReInit(_), _) => return Err(MlsError::ReInit),
@@ -128,7 +161,7 @@ pub fn judge(
                 .ok_or_else(|| invalid("its sender is no member"))?;
             let mut key = before.key.clone();
             if let Some(path) = path {
-                renew(&mut after, *leaf, path, epoch, verifier, at)?;
+                renew(&mut after, *leaf, path, verifier, at)?;
                 key = path.signature_key().as_slice().to_vec();
             }
             (before.identity.clone(), (leaf.u32(), key))
@@ -147,7 +180,7 @@ pub fn judge(
             if !is_own || !added.is_empty() {
                 return Err(MlsError::ExternalJoin);
             }
-            after.insert(leaf, member(leaf, &verified, epoch));
+            after.insert(leaf, member(leaf, &verified, at));
             (verified.uri, (leaf, verified.key.to_vec()))
         }
         _ => return Err(invalid("only members commit")),
@@ -172,6 +205,7 @@ pub fn judge(
         removed,
         committer,
         stay: after.into_values().collect(),
+        at,
     })
 }
 
@@ -204,12 +238,12 @@ impl Verdict {
     ///
     /// # Errors
     /// [`MlsError::Damaged`] for a leaf of nobody who was verified.
-    pub fn settle(self, leaves: impl Iterator<Item = Leaf>, epoch: u64) -> Result<Roster, MlsError> {
+    pub fn settle(self, leaves: impl Iterator<Item = Leaf>) -> Result<Roster, MlsError> {
         let stay = self.stay.into_iter().map(|member| (member.key.clone(), member));
         let come = self
             .added
             .iter()
-            .map(|(verified, _)| (verified.key.to_vec(), member(0, verified, epoch)));
+            .map(|(verified, _)| (verified.key.to_vec(), member(0, verified, self.at)));
         let mut by_key: BTreeMap<Vec<u8>, Member> = stay.chain(come).collect();
         let mut roster = Roster::new();
         for found in leaves {
@@ -221,6 +255,25 @@ impl Verdict {
         }
         Ok(roster)
     }
+}
+
+/// A roster as bytes to be stored beside what `openmls` keeps.
+///
+/// # Errors
+/// [`MlsError::Damaged`], which would be an error of the build.
+pub fn save(roster: &Roster) -> Result<Vec<u8>, MlsError> {
+    let members: Vec<&Member> = roster.values().collect();
+    serde_json::to_vec(&members).map_err(|error| MlsError::Damaged(error.to_string()))
+}
+
+/// A roster from such bytes.
+///
+/// # Errors
+/// [`MlsError::Damaged`].
+pub fn load(bytes: &[u8]) -> Result<Roster, MlsError> {
+    let members: Vec<Member> =
+        serde_json::from_slice(bytes).map_err(|error| MlsError::Damaged(error.to_string()))?;
+    Ok(members.into_iter().map(|member| (member.leaf, member)).collect())
 }
 
 /// That a change of the context takes nothing away.
@@ -239,14 +292,13 @@ fn renew(
     roster: &mut Roster,
     leaf: LeafNodeIndex,
     node: &LeafNode,
-    epoch: u64,
     verifier: &Verifier,
     at: UnixTime,
 ) -> Result<(), MlsError> {
     let verified = leaf_of(node, verifier, at)?;
     if let Some(before) = roster.get_mut(&leaf.u32()) {
         same(&before.identity, &verified)?;
-        *before = member(leaf.u32(), &verified, epoch);
+        *before = member(leaf.u32(), &verified, at);
     }
     Ok(())
 }
@@ -261,7 +313,7 @@ fn same(before: &str, verified: &Verified) -> Result<(), MlsError> {
     })
 }
 
-fn member(leaf: u32, verified: &Verified, epoch: u64) -> Member {
+fn member(leaf: u32, verified: &Verified, at: UnixTime) -> Member {
     Member {
         leaf,
         identity: verified.uri.clone(),
@@ -274,6 +326,6 @@ fn member(leaf: u32, verified: &Verified, epoch: u64) -> Member {
         issued: verified.issued_at().as_secs(),
         not_after: verified.not_after.as_secs(),
         key: verified.key.to_vec(),
-        renewed_epoch: epoch,
+        renewed: at.as_secs(),
     }
 }

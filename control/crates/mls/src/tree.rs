@@ -4,7 +4,7 @@
 //! check two things that members check: the membership tag of a message, and that the confirmation tag is right. A GroupInfo that
 //! is signed over the tag comes with each commit; who signs a wrong one is told on by the members.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::PoisonError;
 
@@ -12,8 +12,9 @@ use openmls::prelude::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::Serialize as _;
 use openmls::prelude::{
     ConfirmationTag, ContentType, ExternalProposal, GroupId, LeafNodeIndex, MlsMessageOut,
-    OpenMlsSignaturePublicKey, ProcessedMessageContent, ProposalStore, ProtocolMessage, PublicGroup,
-    PublicMessageIn, Sender, SenderExtensionIndex, SignaturePublicKey, StagedCommit, Verifiable as _,
+    OpenMlsSignaturePublicKey, ProcessedMessageContent, Proposal, ProposalStore, ProtocolMessage,
+    PublicGroup, PublicMessageIn, Sender, SenderExtensionIndex, SignaturePublicKey, StagedCommit,
+    Verifiable as _,
 };
 use openmls_memory_storage::MemoryStorage;
 use openmls_rust_crypto::{OpenMlsRustCrypto, RustCrypto};
@@ -21,7 +22,7 @@ use openmls_traits::types::SignatureScheme;
 use ringgate_identity::{UnixTime, Verifier};
 
 use crate::message::HANDSHAKE_BYTES_MAX;
-use crate::roster::{self, Member, Verdict};
+use crate::roster::{self, Member, Roster, Verdict};
 use crate::{KeySigner, MlsError, message, profile, snapshot, suite};
 
 /// Where the roster is kept among what `openmls` keeps.
@@ -31,7 +32,7 @@ const ROSTER: &[u8] = b"ringgate/roster";
 pub struct Tree {
     group: PublicGroup,
     provider: Keeping,
-    roster: BTreeMap<u32, Member>,
+    roster: Roster,
 }
 
 /// A commit that was found good and is not in force yet.
@@ -94,8 +95,7 @@ impl Tree {
             ProposalStore::new(),
         )
         .map_err(|error| MlsError::Invalid(error.to_string()))?;
-        let epoch = group.group_context().epoch().as_u64();
-        let roster = roster::of_members(group.members(), epoch, verifier, at)?;
+        let roster = roster::of_members(group.members(), verifier, at)?;
         Ok(Tree {
             group,
             provider,
@@ -115,8 +115,7 @@ impl Tree {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(ROSTER);
-        let roster: Vec<Member> = serde_json::from_slice(&roster.unwrap_or_default())
-            .map_err(|error| damaged(&error.to_string()))?;
+        let roster = roster::load(&roster.unwrap_or_default())?;
         let group = PublicGroup::load(&storage, &GroupId::from_slice(id))
             .map_err(|error| damaged(&error.to_string()))?
             .ok_or_else(|| damaged("there is no group in it"))?;
@@ -126,7 +125,7 @@ impl Tree {
                 crypto: RustCrypto::default(),
                 storage,
             },
-            roster: roster.into_iter().map(|member| (member.leaf, member)).collect(),
+            roster,
         })
     }
 
@@ -135,8 +134,7 @@ impl Tree {
     /// # Errors
     /// [`MlsError::Damaged`].
     pub fn save(&self) -> Result<Vec<u8>, MlsError> {
-        let roster: Vec<&Member> = self.roster.values().collect();
-        let roster = serde_json::to_vec(&roster).map_err(|error| MlsError::Damaged(error.to_string()))?;
+        let roster = roster::save(&self.roster)?;
         let values = || {
             self.provider
                 .storage
@@ -177,6 +175,20 @@ impl Tree {
     #[must_use]
     pub fn member(&self, identity: &str) -> Option<&Member> {
         self.roster.values().find(|member| member.identity == identity)
+    }
+
+    /// Whether a proposal to remove a leaf waits for the next commit.
+    ///
+    /// # Errors
+    /// [`MlsError::Damaged`].
+    pub fn is_leaving(&self, leaf: u32) -> Result<bool, MlsError> {
+        let waiting = self
+            .group
+            .queued_proposals(&self.provider.storage)
+            .map_err(|error| MlsError::Damaged(error.to_string()))?;
+        Ok(waiting.iter().any(|(_, queued)| {
+            matches!(queued.proposal(), Proposal::Remove(remove) if remove.removed().u32() == leaf)
+        }))
     }
 
     /// Whether the delivery service, by its key, is the group's one external sender.
@@ -247,7 +259,7 @@ impl Tree {
         self.group
             .merge_commit(&self.provider.storage, *staged.commit)
             .map_err(|error| damaged(&error))?;
-        self.roster = staged.verdict.settle(self.group.members(), staged.epoch)?;
+        self.roster = staged.verdict.settle(self.group.members())?;
         Ok(())
     }
 

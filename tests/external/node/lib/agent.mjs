@@ -28,6 +28,11 @@ export function connect(address) {
   return new AgentGateway(address, grpc.credentials.createInsecure(), clientOptions);
 }
 
+/** The same over TLS, for who shows a credential. */
+export function gatewayClient(address, credentials) {
+  return new AgentGateway(address, credentials, clientOptions);
+}
+
 /** One `Open` stream. */
 export class Agent {
   #arrived = [];

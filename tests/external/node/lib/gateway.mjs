@@ -21,7 +21,7 @@ const RESIDUE = [
 ];
 
 /** A port of 127.0.0.1 that nothing uses at the moment. */
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

@@ -12,3 +12,4 @@ GATEWAY = Path(os.environ.get("RINGGATE_DATAPLANE", TARGET / "release" / "ringga
 INTEROP_SERVER = Path(os.environ.get("RINGGATE_INTEROP_SERVER", TARGET / "release" / "examples" / "interop_server"))
 CONTROL = Path(os.environ.get("RINGGATE_CONTROL_BINARY", TARGET / "release" / "ringgate-control"))
 CLI = Path(os.environ.get("RINGGATE_CLI_BINARY", TARGET / "release" / "ringgate"))
+MEMBER = Path(os.environ.get("RINGGATE_MEMBER", TARGET / "release" / "examples" / "member"))

@@ -1,4 +1,4 @@
-"""A TCP relay that can be cut, so that a connection is lost without a word."""
+"""A TCP relay that can be cut, so that a connection is lost without a word; and that can keep all that passes through it."""
 
 import selectors
 import socket
@@ -12,10 +12,13 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST, not FIN
 class Proxy:
     """Relays connections to `port` until `cut`."""
 
-    def __init__(self, port):
+    def __init__(self, port, keep=False):
+        self.kept = []
+        self._keeps = keep
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._peers = {}
+        self._into = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._waker, waking = socket.socketpair()
@@ -50,6 +53,10 @@ class Proxy:
         inner, _ = self._listener.accept()
         outer = socket.create_connection(self._target)
         for end, peer in ((inner, outer), (outer, inner)):
+            if self._keeps:
+                # One for each way of each connection, so that what is cut between two segments is found whole.
+                self._into[end] = bytearray()
+                self.kept.append(self._into[end])
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._peers[end] = peer
             self._selector.register(end, selectors.EVENT_READ)
@@ -58,6 +65,8 @@ class Proxy:
         try:
             data = end.recv(CHUNK)
             if data:
+                if self._keeps:
+                    self._into[end] += data
                 self._peers[end].sendall(data)
                 return
         except OSError:
