@@ -35,6 +35,8 @@ def generate():
 
 
 generate()
+if str(STUBS) not in sys.path:
+    sys.path.insert(0, str(STUBS))
 audit, config, identity, nodes, policy, registry = (
     importlib.import_module(f"{PACKAGE}.{name}_pb2")
     for name in ("audit", "config", "identity", "nodes", "policy", "registry")
