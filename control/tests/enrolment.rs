@@ -17,7 +17,7 @@ fn key() -> AgentKey {
 }
 
 #[tokio::test]
-async fn a_join_token_enrols_as_often_as_it_says_and_whom_it_says() {
+async fn t19_a_join_token_enrols_as_often_as_it_says_and_whom_it_says() {
     let control = Home::bare().start();
     let token = control.join_token("acme/demo/*/*", 2).await;
     let mut anyone = control.identity(None).await;

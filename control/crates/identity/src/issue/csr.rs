@@ -168,8 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_any_bit_flipped_is_refused() {
-        // MLS.md T19.
+    fn t19_a_request_with_any_bit_flipped_is_refused() {
         let (_, csr) = request();
         for byte in 0..csr.len() {
             for bit in 0..8 {

@@ -425,8 +425,7 @@ fn a_key_that_is_not_the_certificates_is_refused() {
 }
 
 #[test]
-fn an_older_tls_is_refused() {
-    // MLS.md T11.
+fn t11_an_older_tls_is_refused() {
     let network = Network::new();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let old_client = ClientConfig::builder_with_provider(provider.clone())

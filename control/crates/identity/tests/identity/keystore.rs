@@ -53,7 +53,7 @@ fn what_is_saved_is_loaded() {
 }
 
 #[test]
-fn the_file_does_not_hold_the_key() {
+fn t25_the_file_does_not_hold_the_key() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("agent.keystore");
     let stored = stored();
@@ -121,7 +121,7 @@ fn the_wrong_seal_opens_nothing() {
 }
 
 #[test]
-fn files_that_others_can_read_are_refused() {
+fn t24_files_that_others_can_read_are_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("agent.keystore");
     let key_path = folder.path().join("agent.key");
