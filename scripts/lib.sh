@@ -17,7 +17,7 @@ die() {
 # What the tests and the demo run. Always built together: cargo picks features by what one command builds, so that building
 # them one by one would compile half of the dependencies again.
 RELEASE_BUILD=(cargo build --release --locked -p ringgate-dataplane -p ringgate-control -p ringgate-cli -p ringgate-client
-  --bins --example demo --example member)
+  -p ringgate-perf --bins --example demo --example member)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 

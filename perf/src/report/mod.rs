@@ -92,6 +92,10 @@ pub struct Summary {
     pub load_starved: bool,
     /// Resident memory of the server at the end, bytes; the largest of the runs.
     pub rss_bytes: Option<u64>,
+    /// Messages sent in the measured time of all runs.
+    pub sent: u64,
+    /// Messages that arrived in it.
+    pub done: u64,
     /// Messages that never arrived or that the server said it dropped.
     pub lost: u64,
     /// Messages that arrived out of order.
@@ -132,6 +136,8 @@ impl Summary {
                 .iter()
                 .filter_map(|run| Some(run.usage?.1.rss_bytes))
                 .max(),
+            sent: outcomes.iter().map(|run| run.sent).sum(),
+            done: outcomes.iter().map(|run| run.done).sum(),
             lost: outcomes.iter().map(|run| run.lost).sum(),
             misordered: outcomes.iter().map(|run| run.misordered).sum(),
             histogram,

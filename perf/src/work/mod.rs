@@ -85,6 +85,9 @@ pub struct Outcome {
 /// (`limits.queue_bytes_default`), which the heaviest of the open loops fills in 600 ms; sockets keep some more.
 pub const LOAD_LATE_MAX: Duration = Duration::from_millis(100);
 
+/// How long to wait for what is still on its way at the end, since the last that came.
+const DRAIN_QUIET: Duration = Duration::from_secs(2);
+
 /// In closed loop so many messages share one recorded latency, because recording costs as much as receiving.
 pub const SAMPLE_EVERY: u64 = 8;
 

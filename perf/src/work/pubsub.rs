@@ -6,8 +6,8 @@ use hdrhistogram::Histogram;
 
 use super::placed::{Placed, Usher};
 use super::{
-    Bounds, Clock, Outcome, Pace, SAMPLE_EVERY, Target, check_payload, connect_all, histogram, record,
-    wait_for,
+    Bounds, Clock, DRAIN_QUIET, Outcome, Pace, SAMPLE_EVERY, Target, check_payload, connect_all, histogram,
+    record, wait_for,
 };
 use crate::Error;
 use crate::fleet::{Fleet, QUIET_MAX};
@@ -17,8 +17,6 @@ use crate::wire::{Incoming, Plan, Role};
 const OUTSTANDING_MAX: usize = 1 << 18;
 /// Publishes between two looks at what has arrived, so that a long window does not become one burst of unbounded size.
 const BATCH_MAX: usize = 4096;
-/// How long to wait for deliveries that are still missing at the end, since the last that came.
-const DRAIN_QUIET: Duration = Duration::from_secs(2);
 
 /// Publishers send to topics in turn; subscribers share the topics evenly.
 #[derive(Debug, Clone, Copy)]

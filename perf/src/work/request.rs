@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{Bounds, Clock, Outcome, Pace, Target, check_payload, connect_all, histogram, record};
+use super::{
+    Bounds, Clock, DRAIN_QUIET, Outcome, Pace, Target, check_payload, connect_all, histogram, record,
+};
 use crate::Error;
 use crate::fleet::{Fleet, QUIET_MAX};
 use crate::wire::{Incoming, Plan, Role};
@@ -94,9 +96,7 @@ impl Exchange<'_> {
         loop {
             let now = Instant::now();
             if self.clock.tick(now, self.sent, self.answered)? {
-                let outcome = self.clock.stop(self.sent, self.answered, self.latency)?;
-                self.fleet.leave();
-                return Ok(outcome);
+                return self.finish();
             }
             let due = self.ask(now);
             self.fleet.flush()?;
@@ -110,6 +110,23 @@ impl Exchange<'_> {
                 });
             }
         }
+    }
+
+    /// Closes the books, and then waits for the answers that are still on their way, so that a loss can be told from lateness.
+    fn finish(mut self) -> Result<Outcome, Error> {
+        let latency = std::mem::replace(&mut self.latency, histogram());
+        let mut outcome = self.clock.stop(self.sent, self.answered, latency)?;
+        while self.sent > self.answered {
+            let deadline = self.last_arrival + DRAIN_QUIET;
+            self.fleet.flush()?;
+            self.turn(deadline)?;
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        outcome.lost = self.sent - self.answered;
+        self.fleet.leave();
+        Ok(outcome)
     }
 
     /// Asks as much as the pace allows, and returns when there will be more to do.

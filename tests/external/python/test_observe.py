@@ -8,7 +8,7 @@ import pytest
 
 from harness import wait
 from harness.observe import Collector, Lines, Metrics, get_json, lines, scrape
-from harness.paths import CLI
+from harness.paths import CLI, PERF
 from harness.protocol import pb
 
 RECEIVED = "ringgate_messages_received_total"
@@ -71,6 +71,34 @@ def test_metrics_agree_with_the_clients_to_the_message(scene):
     assert grown(QUEUED, kind="ack") == 1
     assert grown(QUEUED) == 600 + 40 + 40 + 1 + 1
     assert grown("ringgate_dropped_total") == 0
+
+
+def load(gateway, work, *arguments):
+    """What the load generator says of its own of a run that it measures from the first message on."""
+    command = [PERF, work, "--connect", gateway.address, "--warmup", "0", "--duration", "30", "--json"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["lost"] == result["misordered"] == 0
+    return result
+
+
+def test_metrics_agree_with_the_load_generator_to_the_message(gateway):
+    before = scrape(gateway)
+    told = load(gateway, "fanout", "--subscribers", "5", "--window", "64", "--messages-max", "30000")
+    after = scrape(gateway)
+    assert told["sent"] >= 30_000
+    assert after.grown(before, "ringgate_published_total", dialect="agp.v1") == told["sent"]
+    assert after.grown(before, RECEIVED, kind="publish") == told["sent"]
+    assert after.grown(before, QUEUED, kind="notify") == 5 * told["sent"]
+    assert after.grown(before, "ringgate_dropped_total") == 0
+    told = load(gateway, "request", "--responders", "3", "--window", "16", "--messages-max", "10000")
+    last = scrape(gateway)
+    assert told["sent"] >= 10_000
+    for kind in ("request", "response"):
+        assert last.grown(after, RECEIVED, kind=kind) == told["sent"], kind
+    for kind in ("forward", "deliver"):
+        assert last.grown(after, QUEUED, kind=kind) == told["sent"], kind
 
 
 def test_drops_are_counted_by_reason_and_agree_with_the_gap(scene):
