@@ -45,6 +45,7 @@ impl Driven {
             observe: config.observe.clone(),
             flows: flows().0,
             durable: Arc::from([]),
+            topics: Default::default(),
             log: None,
         };
         let front = FrontConfig::new(agents, &config).expect("no dialect has files");

@@ -22,6 +22,7 @@ use ringgate_gateway::{
 use ringgate_grpc::{Code, Request, Status};
 use ringgate_identity::ReplayCache;
 use ringgate_policy::Rejection;
+use ringgate_state::TopicRules;
 use ringgate_wire::{AgpEncoder, ArenaConfig, agp};
 use serde_json::{Value, json};
 
@@ -94,6 +95,8 @@ pub struct AgentsConfig {
     pub flows: FlowSource,
     /// Patterns of state spaces that go to the log.
     pub durable: Arc<[Box<str>]>,
+    /// Which topics keep messages for later subscribers.
+    pub topics: TopicRules,
     /// The log; there must be one where there are such patterns.
     pub log: Option<LogPort>,
 }
@@ -119,6 +122,7 @@ impl Agents {
             observe,
             flows,
             durable,
+            topics,
             log,
         } = config;
         let tracer = Tracer::new(&observe, &flows, core, seed);
@@ -131,6 +135,7 @@ impl Agents {
             seed,
             token: Box::new(random),
             durable,
+            topics,
             authority: Box::new(Enforcer::new(rules.clone(), replays.clone())),
         });
         let now = GatewayNow {
@@ -141,6 +146,7 @@ impl Agents {
             for (name, space) in log.take(|name| gateway.owns_space(name)) {
                 gateway.restore_space(name, space.revision, space.keys.into_values().collect());
             }
+            gateway.restore_kept(log.take_kept(|topic| gateway.owns_space(topic)));
             gateway.begin_state(&now);
         }
         Agents {
@@ -564,6 +570,12 @@ impl Service for Agents {
             ("state_unsynced_bytes", stats.state_unsynced_bytes),
             ("state_changes", stats.state_changes),
             ("state_gets", stats.state_gets),
+            ("kept", stats.kept),
+            ("kept_bytes", stats.kept_bytes),
+            ("kept_evicted", stats.kept_evicted),
+            ("replaying", stats.replaying),
+            ("replaying_bytes", stats.replaying_bytes),
+            ("replayed", stats.replayed),
             ("state_catchups", stats.state_catchups),
             ("publishes_held", stats.publishes_held),
             ("queued_bytes", stats.queued_bytes),

@@ -1,4 +1,4 @@
-//! The log of durable state spaces, in files: `ringgate-state` says what is in them, the gateway what is written.
+//! The log of durable state spaces, and of what durable topics keep, in files: `ringgate-state` says what is in them, the gateway what is written.
 //!
 //! ```text
 //!   core 0 ── pieces ──►┐                       ┌── 00000000000000000007.log   core 0, older
@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use ringgate_gateway::LogPiece;
+use ringgate_state::Kept;
 use ringgate_state::log::Recovered;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -48,6 +49,8 @@ pub struct LogPort {
     senders: Arc<[UnboundedSender<LogPiece>]>,
     /// What was there, until its owner takes it. Locked once by each core, before it serves.
     recovered: Arc<Mutex<Spaces>>,
+    /// Likewise, the messages that topics kept.
+    kept: Arc<Mutex<Vec<Kept>>>,
 }
 
 impl LogPort {
@@ -66,6 +69,12 @@ impl LogPort {
             (name, space)
         });
         taken.collect()
+    }
+
+    /// Takes out the messages of topics for which `wanted` holds.
+    pub fn take_kept(&self, wanted: impl Fn(&str) -> bool) -> Vec<Kept> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extract_if(.., |kept| wanted(&kept.topic)).collect()
     }
 }
 
@@ -92,7 +101,8 @@ impl Log {
         let found = recovery::read(&config.directory)?;
         let keys: usize = found.spaces.values().map(|space| space.keys.len()).sum();
         let files = found.files.len();
-        tracing::info!(directory = %config.directory.display(), files, spaces = found.spaces.len(), keys, "durable spaces recovered");
+        let (spaces, messages) = (found.spaces.len(), found.kept.len());
+        tracing::info!(directory = %config.directory.display(), files, spaces, keys, messages, "durable spaces and topics recovered");
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| unbounded_channel()).unzip();
         let log = Log {
             directory: config.directory.clone(),
@@ -105,6 +115,7 @@ impl Log {
         let port = LogPort {
             senders: senders.into(),
             recovered: Arc::new(Mutex::new(found.spaces)),
+            kept: Arc::new(Mutex::new(found.kept)),
         };
         Ok((log, port))
     }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use ringgate_state::Kept;
 use ringgate_state::log::{BLOCK_BYTES, Opened, Record, Replay, read as read_segment, records};
 
 use super::{LogError, Spaces};
@@ -13,6 +14,7 @@ use super::{LogError, Spaces};
 /// What was found.
 pub(super) struct Found {
     pub(super) spaces: Spaces,
+    pub(super) kept: Vec<Kept>,
     /// Oldest first.
     pub(super) files: Vec<PathBuf>,
     pub(super) next_segment: u64,
@@ -79,6 +81,7 @@ pub(super) fn read(directory: &Path) -> Result<Found, LogError> {
         }
     }
     Ok(Found {
+        kept: replay.take_kept(),
         spaces: replay.finish(),
         next_segment: segments.last().map_or(1, |(segment, _)| segment + 1),
         files: segments.into_iter().map(|(_, path)| path).collect(),

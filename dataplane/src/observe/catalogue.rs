@@ -201,6 +201,13 @@ pub(super) const FAMILIES: &[Family] = &[
     family!(Counter "state_changes", "Changes of them."),
     family!(Counter "state_gets", "Questions to them."),
     family!(Counter "state_catchups", "Times that a watch had to catch up because its agent read too slowly."),
+    // What topics keep.
+    family!(Gauge "kept", "Messages that topics keep for later subscribers."),
+    family!(Gauge "kept_bytes", "Memory of them."),
+    family!(Counter "kept_evicted", "Those that gave way because a core's memory for them was used up."),
+    family!(Gauge "replaying", "Subscriptions that are still being told what topics keep."),
+    family!(Gauge "replaying_bytes", "What they have still to be told, in bytes."),
+    family!(Counter "replayed", "Kept messages queued for later subscribers."),
 ];
 
 /// Counts that no metric shows: somebody forgot to declare them.

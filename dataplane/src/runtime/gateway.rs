@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ringgate_identity::SharedVerifier;
+use ringgate_state::TopicRules;
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -54,18 +55,19 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         link,
     } = Setup::new(sources, &reporter)?;
     let (flow_source, flow_input) = flows();
-    let opened = match config.state.durable.is_empty() {
+    let topics = TopicRules {
+        retain: patterns(&config.topics.retain),
+        replay: patterns(&config.topics.replay),
+        durable: patterns(&config.topics.durable),
+    };
+    let opened = match config.state.durable.is_empty() && !topics.any_durable() {
         true => None,
         false => Some(Log::open(&config.state, cores::choose(&config.cores)?.len())?),
     };
     let (log, port) = opened.unzip();
     let agents = AgentsConfig {
-        durable: config
-            .state
-            .durable
-            .iter()
-            .map(|pattern| pattern.as_str().into())
-            .collect(),
+        durable: patterns(&config.state.durable),
+        topics,
         log: port,
         node: config.node.clone(),
         seed: u64::from_le_bytes(random()),
@@ -100,6 +102,10 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         None | Some(Ok(())) => Ok(()),
         Some(Err(error)) => Err(StartError::Ended(error.to_string())),
     }
+}
+
+fn patterns(texts: &[String]) -> Arc<[Box<str>]> {
+    texts.iter().map(|pattern| pattern.as_str().into()).collect()
 }
 
 impl Setup {

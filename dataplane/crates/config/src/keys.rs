@@ -301,7 +301,7 @@ const KEYS: &[Key] = &[
     ),
     Key {
         name: "state.directory",
-        doc: "Folder (mode 0700) of their log.",
+        doc: "Folder (mode 0700) of their log, and of that of durable topics.",
         reload: false,
         get: |config| Value::Text(config.state.directory.display().to_string()),
         set: |config, value| match value.text()? {
@@ -319,6 +319,24 @@ const KEYS: &[Key] = &[
         1 << 20,
         1 << 40,
         state.segment_bytes as u64
+    ),
+    texts!(
+        "topics.retain",
+        "Patterns of topics that keep their last message, as in [\"status/**\"]: whoever subscribes (without a group) is told it first, \
+         then what comes. Empty: none.",
+        topics.retain
+    ),
+    texts!(
+        "topics.replay",
+        "Patterns of topics that keep their last messages, within `limits.replay_messages_max`, `limits.replay_bytes_max` and \
+         `limits.replay_ms`: whoever subscribes (without a group) is told them first, in order. Empty: none.",
+        topics.replay
+    ),
+    texts!(
+        "topics.durable",
+        "Patterns of those of these topics whose messages outlive the node: a publish that asks for an Ack gets it once its message is on \
+         disk (`state.directory`). Empty: none.",
+        topics.durable
     ),
     Key {
         name: "cores.list",

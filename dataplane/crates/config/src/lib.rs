@@ -72,6 +72,17 @@ pub struct StateConfig {
     pub segment_bytes: u64,
 }
 
+/// What topics keep for those who subscribe later.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicsConfig {
+    /// Patterns of topics that keep the last message.
+    pub retain: Vec<String>,
+    /// Patterns of topics that keep the last few.
+    pub replay: Vec<String>,
+    /// Patterns of those of them that go to the log.
+    pub durable: Vec<String>,
+}
+
 /// All settings of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -121,6 +132,8 @@ pub struct Config {
     pub observe: ObserveConfig,
     /// Durable state spaces.
     pub state: StateConfig,
+    /// What topics keep.
+    pub topics: TopicsConfig,
     /// Clients of SLIM v3.
     pub slim: SlimConfig,
     /// Clients of AGP's bindings of 2025.
@@ -167,6 +180,7 @@ impl Default for Config {
                 directory: PathBuf::from(".ringgate/spaces"),
                 segment_bytes: 64 * 1024 * 1024,
             },
+            topics: TopicsConfig::default(),
             slim: SlimConfig::default(),
             agp2025: DialectConfig::default(),
             http2: ringgate_http2::Config::default(),
@@ -199,10 +213,22 @@ impl Config {
         if self.tls_client_required && self.tls_client_ca.is_none() {
             return contradiction("`tls.client_required` needs `tls.client_ca`".into());
         }
-        for pattern in &self.state.durable {
-            Pattern::new(pattern)
-                .map(drop)
-                .or_else(|error| contradiction(format!("`state.durable`: {pattern:?}: {error}")))?;
+        for (key, patterns) in [
+            ("state.durable", &self.state.durable),
+            ("topics.retain", &self.topics.retain),
+            ("topics.replay", &self.topics.replay),
+            ("topics.durable", &self.topics.durable),
+        ] {
+            for pattern in patterns {
+                Pattern::new(pattern)
+                    .map(drop)
+                    .or_else(|error| contradiction(format!("`{key}`: {pattern:?}: {error}")))?;
+            }
+        }
+        if !self.topics.durable.is_empty() && self.topics.retain.is_empty() && self.topics.replay.is_empty() {
+            return contradiction(
+                "`topics.durable` says which of the topics of `topics.retain` and `topics.replay` outlive the node, and there are none".into(),
+            );
         }
         self.check_control()?;
         if !self.observe.otlp_endpoint.is_empty() && !self.observe.otlp_endpoint.starts_with("http://") {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ringgate_policy::{Authority, Development, Identity, Limits};
+use ringgate_state::TopicRules;
 
 use crate::ids::CoreId;
 use crate::outgoing::Dialect;
@@ -29,6 +30,8 @@ pub struct GatewayConfig {
     /// Patterns of state spaces that go to the log, checked before. Where there are any, what [`take_log`](crate::Gateway::take_log)
     /// gives must be written.
     pub durable: Arc<[Box<str>]>,
+    /// Which topics keep messages for later subscribers. Where some of them are durable, the same holds.
+    pub topics: TopicRules,
     /// Who may do what.
     pub authority: Box<dyn Authority>,
 }
@@ -53,6 +56,7 @@ impl GatewayConfig {
             seed,
             token,
             durable: Arc::default(),
+            topics: TopicRules::default(),
             authority: Box::new(Development),
         }
     }

@@ -16,7 +16,7 @@ use crate::handover::{Handover, Moved, Tail};
 use crate::ids::{Address, SessionId};
 use crate::outgoing::Dialect;
 use crate::refusal::Refusal;
-use ringgate_state::Change;
+use ringgate_state::{Change, Kept};
 
 /// One message from a core to another.
 #[derive(Debug)]
@@ -52,6 +52,13 @@ pub(crate) enum Body {
     },
     Reached {
         barrier: u64,
+    },
+
+    // What topics keep, for those who subscribe later.
+    KeptWanted(Box<KeptWanted>),
+    KeptTold {
+        number: u64,
+        messages: Vec<Arc<Kept>>,
     },
 
     // Names and the directory.
@@ -220,6 +227,14 @@ pub(crate) struct GroupInterest {
     pub(crate) members: u32,
     pub(crate) blocking: bool,
     pub(crate) barrier: Option<u64>,
+}
+
+/// A new subscription wants what is kept; what its core is sent from then on, it gets too.
+#[derive(Debug)]
+pub(crate) struct KeptWanted {
+    /// To be answered on.
+    pub(crate) number: u64,
+    pub(crate) pattern: Arc<str>,
 }
 
 /// A session wants a name; sent to the name's home.

@@ -14,6 +14,7 @@ use crate::hash::Seed;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use ringgate_policy::{Authority, Limits};
+use ringgate_state::Archive;
 
 use crate::action::Action;
 use crate::code::Code;
@@ -28,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::ops::barrier::Barriers;
 use crate::ops::hold::Holds;
 use crate::ops::introduction::Introductions;
+use crate::ops::late::Latecomers;
 use crate::ops::name::Names;
 use crate::ops::publish::RunBuilt;
 use crate::ops::recent::Recent;
@@ -88,6 +90,9 @@ pub struct Gateway {
     pub(crate) introductions: Introductions,
     pub(crate) recent: Recent,
     pub(crate) state: State,
+    /// What topics keep of what this core's agents published.
+    pub(crate) archive: Archive,
+    pub(crate) latecomers: Latecomers,
     pub(crate) timers: Timers,
     /// Sessions that are being handed over to another core.
     pub(crate) departing: Vec<SessionId>,
@@ -138,7 +143,7 @@ impl Gateway {
             review: Review::default(),
             token: config.token,
             sessions: Sessions::new(seed, Ledger::new(limits.queue_memory_bytes_max)),
-            table: Table::new(seed, limits.match_cache_bytes_max),
+            table: Table::new(seed, limits.match_cache_bytes_max, config.topics.clone()),
             directory: Directory::new(seed),
             names: Names::new(seed),
             run: RunBuilt::default(),
@@ -147,7 +152,9 @@ impl Gateway {
             requests: Requests::new(seed),
             introductions: Introductions::new(seed),
             recent: Recent::new(seed),
-            state: State::new(seed, config.durable),
+            state: State::new(seed, config.durable, config.topics.any_durable()),
+            archive: Archive::new(seed, config.core.0, config.topics),
+            latecomers: Latecomers::new(seed),
             timers: Timers::default(),
             departing: Vec::new(),
             loopback: VecDeque::new(),
@@ -439,7 +446,10 @@ impl Gateway {
             self.group_has_room(session, lane);
         }
         if let Some(lane) = pulled.hungry {
-            self.watch_is_hungry(session, lane, enc);
+            match self.latecomers.at(session.index, lane) {
+                Some(number) => self.feed_late(number, enc),
+                None => self.watch_is_hungry(session, lane, enc),
+            }
         }
         if !self.is_finished() {
             self.finish(now, enc);

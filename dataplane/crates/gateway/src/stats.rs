@@ -41,6 +41,14 @@ pub struct Stats {
     pub state_bytes: u64,
     /// Bytes of changes that wait for the disk.
     pub state_unsynced_bytes: u64,
+    /// Messages that topics keep on this core.
+    pub kept: u64,
+    /// Memory of them.
+    pub kept_bytes: u64,
+    /// Subscriptions that are still being told what topics keep.
+    pub replaying: u64,
+    /// What they have still to be told, in bytes.
+    pub replaying_bytes: u64,
     /// Names whose home this core is.
     pub names: u64,
     /// Publishes held by `BLOCK` subscriptions.
@@ -73,6 +81,10 @@ pub struct Stats {
     pub state_gets: u64,
     /// Watches that could not be served as it happens and had to catch up.
     pub state_catchups: u64,
+    /// Kept messages queued for subscribers that came later; they are among `delivered`.
+    pub replayed: u64,
+    /// Kept messages that gave way because the core's memory for them was used up.
+    pub kept_evicted: u64,
     /// Topics matched against the table because no cached result was there.
     pub matches: u64,
     /// Messages queued for this core's sessions, by [`Said`]; those to subscribers are `delivered`.
@@ -198,6 +210,8 @@ impl Stats {
             self.names,
             self.publishes_held,
             self.queued_bytes,
+            self.replaying,
+            self.replaying_bytes,
         ]
         .iter()
         .all(|&gauge| gauge == 0)

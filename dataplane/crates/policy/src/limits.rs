@@ -171,6 +171,20 @@ limits! {
     state_unsynced_bytes_max = 64 * MIB, KIB, 64 * GIB;
     /// Log of a core, above which (and twice what its spaces hold) it is written anew as a snapshot and the old one deleted.
     state_log_bytes_max = 256 * MIB, MIB, 1024 * GIB;
+    /// Messages that a topic of `topics.replay` keeps for those who subscribe later.
+    replay_messages_max = 1000, 1, 16_777_216;
+    /// Bytes of them; the last message of a topic is kept whatever its size. A new subscriber with a queue of the default size takes
+    /// as much at once.
+    replay_bytes_max = MIB, KIB, 64 * GIB;
+    /// How long such a topic keeps a message; 0: until newer ones take its place.
+    replay_ms = 86_400_000, 0, 315_360_000_000;
+    /// How long a topic of `topics.retain` keeps its last message; 0: until the next one.
+    retain_ms = 0, 0, 315_360_000_000;
+    /// All that the topics of a core keep together. Beyond it the oldest messages give way, and are counted.
+    kept_bytes_max = 64 * MIB, KIB, 1024 * GIB;
+    /// What subscribers that read slowly have still to be told of what topics keep, and what came meanwhile, per core. Beyond it the
+    /// oldest of it is told as a `Gap`.
+    replaying_bytes_max = 256 * MIB, KIB, 1024 * GIB;
 }
 
 #[cfg(test)]

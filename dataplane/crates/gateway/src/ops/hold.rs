@@ -11,6 +11,7 @@ use crate::core_message::Body;
 use crate::gateway::{Gateway, Numbered, RUN_DIALECT};
 use crate::ids::{CoreId, Now, SessionId};
 use crate::ops::publish::Parcel;
+use crate::ops::state::Output;
 use crate::outgoing::Encoder;
 use crate::queue::Run;
 use crate::session::after;
@@ -38,6 +39,8 @@ pub(crate) struct Held {
     number: u64,
     /// Subscriptions and cores it waits for.
     pub(crate) waits: u32,
+    /// Its position in the log, where its topic keeps it there; or 0.
+    pub(crate) position: u64,
 }
 
 impl Held {
@@ -47,6 +50,7 @@ impl Held {
             id,
             number: 0,
             waits: 0,
+            position: 0,
         }
     }
 }
@@ -157,7 +161,12 @@ impl Gateway {
     fn release_publisher<E: Encoder>(&mut self, parcel: &Parcel, enc: &mut E) {
         match parcel.held.origin {
             HoldOrigin::Session(publisher) if parcel.held.id != 0 => {
-                self.acknowledge(publisher, parcel.held.id, parcel.receivers, enc);
+                let published = Output::Published {
+                    to: publisher,
+                    id: parcel.held.id,
+                    receivers: parcel.receivers,
+                };
+                self.put_out(parcel.held.position, published, enc);
             }
             HoldOrigin::Core(core, hold) => self.send(core, Body::Released { hold }),
             HoldOrigin::Session(_) | HoldOrigin::Nobody => {}

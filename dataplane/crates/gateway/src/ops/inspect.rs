@@ -46,6 +46,10 @@ impl Gateway {
         stats.state_keys = self.state.spaces.keys();
         stats.state_bytes = self.state.spaces.bytes();
         stats.state_unsynced_bytes = self.state.journal.unsynced_bytes();
+        stats.kept = self.archive.len() as u64;
+        stats.kept_bytes = self.archive.bytes();
+        stats.kept_evicted = self.archive.evicted();
+        (stats.replaying, stats.replaying_bytes) = self.latecomers.load();
         for session in self.sessions.iter() {
             stats.queue_bytes_longest = stats.queue_bytes_longest.max(session.queue.bytes());
             stats.streams_open += u64::from(session.has_stream());
@@ -135,7 +139,7 @@ impl Gateway {
                 .queue
                 .lanes
                 .iter()
-                .filter(|(_, lane)| !lane.closed && lane.fed == FedBy::Publishes)
+                .filter(|(_, lane)| !lane.closed && matches!(lane.fed, FedBy::Publishes | FedBy::Kept))
                 .map(|(_, lane)| self.subscription_info(lane))
         })
     }
@@ -152,7 +156,7 @@ impl Gateway {
         let told = topics.into_iter().map(|(set, published)| TopicInfo {
             topic: set.topic.to_string(),
             published,
-            subscribers: set.locals.len() as u64
+            subscribers: (set.locals.len() + set.late.len()) as u64
                 + set.groups.len() as u64
                 + set
                     .remotes

@@ -4,14 +4,17 @@
 //! an event to those who watch) waits here until the log is on disk so far. So nobody ever knows of a change that a crash undoes, and
 //! many changes share one sync. When the log fails, the changes that wait are undone, newest first, and those who made them are told.
 //!
+//! Messages that topics keep go the same way, but are not undone: subscribers have had them. Their publishers' Acks wait, and a failure
+//! is told; a snapshot then writes what is kept anew.
+//!
 //! A snapshot is written into the same log, a piece at a time between the changes; the log's keeper then deletes what is older.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringgate_state::log::{put_change, put_revision};
-use ringgate_state::{Change, Changed};
+use ringgate_state::log::{put_change, put_kept, put_revision};
+use ringgate_state::{Change, Changed, Kept, Place};
 
 use crate::code::Code;
 use crate::core_message::{Answer, Piece};
@@ -70,6 +73,8 @@ pub(crate) struct Journal {
     position: u64,
     /// All changes up to this one are on disk.
     synced: u64,
+    /// Of the last message that a topic keeps.
+    kept: u64,
     building: Vec<u8>,
     begins_snapshot: bool,
     ends_snapshot: bool,
@@ -105,6 +110,10 @@ struct Snapshot {
     spaces: Vec<Arc<str>>,
     /// The last key written of the last of `spaces`.
     key: Option<Arc<str>>,
+    /// The last message written of those that topics keep.
+    kept: Option<Place>,
+    /// The last one there was when it began.
+    kept_end: Option<Place>,
 }
 
 impl Journal {
@@ -114,6 +123,7 @@ impl Journal {
             epoch: 1,
             position: 0,
             synced: 0,
+            kept: 0,
             building: Vec::new(),
             begins_snapshot: false,
             ends_snapshot: false,
@@ -141,6 +151,14 @@ impl Journal {
         self.position += 1;
         self.record(|records| put_change(records, &changed.space, &changed.change));
         self.unsynced.push_back((self.position, changed));
+        self.position
+    }
+
+    /// Writes a message that a topic keeps; returns its position.
+    pub(crate) fn append_kept(&mut self, kept: &Kept) -> u64 {
+        self.position += 1;
+        self.kept = self.position;
+        self.record(|records| put_kept(records, kept));
         self.position
     }
 
@@ -217,6 +235,7 @@ impl Journal {
     /// Forgets all that is not on disk.
     fn fail(&mut self, now: Instant) -> (ByPosition<Changed>, ByPosition<Output>) {
         self.epoch += 1;
+        self.wants_snapshot |= self.kept > self.synced;
         self.synced = self.position;
         self.unsynced_bytes = 0;
         self.building.clear();
@@ -237,7 +256,12 @@ impl Gateway {
         self.state.spaces.restore(name, revision, entries);
     }
 
-    /// Whether this core owns the space of this name.
+    /// Brings messages back that topics kept. To be called before anything else, on the core that [owns](Self::owns_space) their topic.
+    pub fn restore_kept(&mut self, messages: Vec<Kept>) {
+        self.archive.restore(messages, &self.limits);
+    }
+
+    /// Whether this core owns the space of this name. (Where the topic of a message is such a name, it keeps it after a restart.)
     pub fn owns_space(&self, name: &str) -> bool {
         self.home_of(name) == self.core
     }
@@ -293,6 +317,16 @@ impl Gateway {
         };
         for (_, output) in held {
             match output {
+                Output::Published { to, id, .. } => {
+                    let refusal = Refusal::retryable(
+                        Code::Unavailable,
+                        format!(
+                            "the message was passed on, but the log cannot be written: {reason}. Later subscribers get it unless the node ends \
+                             before the disk is well; publish it again if it must not be lost"
+                        ),
+                    );
+                    self.refuse(to, id, &refusal, enc);
+                }
                 // It never happened.
                 Output::Change { .. } => {}
                 Output::Answer { to, id, .. } => {
@@ -309,11 +343,19 @@ impl Gateway {
 
     /// Whether the log takes more, where a space's changes go there.
     pub(crate) fn check_journal(&self, name: &str) -> Result<(), Refusal> {
+        match self.state.spaces.is_durable(name) {
+            true => self.check_unsynced(),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the log takes more.
+    pub(crate) fn check_unsynced(&self) -> Result<(), Refusal> {
         let (waiting, max) = (
             self.state.journal.unsynced_bytes,
             self.limits.state_unsynced_bytes_max,
         );
-        if waiting < max || !self.state.spaces.is_durable(name) {
+        if waiting < max {
             return Ok(());
         }
         Err(Refusal::retryable(
@@ -332,7 +374,7 @@ impl Gateway {
         }
         if journal.snapshot.is_none() {
             let grown = journal.log_bytes > self.limits.state_log_bytes_max
-                && journal.log_bytes > 2 * self.state.spaces.durable_bytes();
+                && journal.log_bytes > 2 * (self.state.spaces.durable_bytes() + self.archive.durable_bytes());
             if !journal.wants_snapshot && !grown {
                 return;
             }
@@ -344,6 +386,8 @@ impl Gateway {
             journal.snapshot = Some(Snapshot {
                 spaces: self.state.spaces.durable(),
                 key: None,
+                kept: None,
+                kept_end: self.archive.newest(),
             });
         }
         let Some(mut snapshot) = journal.snapshot.take() else {
@@ -374,7 +418,21 @@ impl Gateway {
                 }
             }
         }
-        match snapshot.spaces.is_empty() {
+        if let Some(kept_end) = snapshot.kept_end.filter(|_| snapshot.spaces.is_empty()) {
+            let mut written = false;
+            for kept in self.archive.durable_between(snapshot.kept, kept_end) {
+                if written && journal.building.len() >= end {
+                    break;
+                }
+                journal.record(|records| put_kept(records, kept));
+                snapshot.kept = Some(kept.place);
+                written = true;
+            }
+            if !written {
+                snapshot.kept_end = None;
+            }
+        }
+        match snapshot.spaces.is_empty() && snapshot.kept_end.is_none() {
             true => {
                 journal.ends_snapshot = true;
                 journal.cut();

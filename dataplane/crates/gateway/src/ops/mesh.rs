@@ -75,6 +75,8 @@ impl Gateway {
             Body::StateFed(fed) => self.state_fed(*fed, enc),
             Body::StateChanges { space, changes } => self.state_changes_told(&space, &changes, enc),
             Body::StateForget { space } => self.state_forgotten(from, &space),
+            Body::KeptWanted(wanted) => self.kept_wanted(from, &wanted, now),
+            Body::KeptTold { number, messages } => self.kept_told(from, number, messages, enc),
             body => self.take_news(from, body, now, enc),
         }
     }

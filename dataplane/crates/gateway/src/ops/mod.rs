@@ -7,6 +7,7 @@ pub(crate) mod hold;
 pub(crate) mod inspect;
 pub(crate) mod introduction;
 pub(crate) mod journal;
+pub(crate) mod late;
 mod mesh;
 pub(crate) mod name;
 pub(crate) mod publish;

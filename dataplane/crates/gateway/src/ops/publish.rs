@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringgate_policy::{Permission, Topic};
+use ringgate_state::Keep;
 
 use crate::action::{DeliveryPolicy, Publish};
 use crate::core_message::Body;
@@ -28,6 +29,8 @@ const AROUND_BYTES: usize = 64;
 pub(crate) struct RunBuilt {
     set: Option<Rc<MatchSet>>,
     messages: u32,
+    /// When its first message came, in nanoseconds since 1970.
+    unix_nanos: u64,
 }
 
 /// A run from another core.
@@ -128,6 +131,7 @@ impl Gateway {
         self.run = RunBuilt {
             set: Some(set),
             messages: 1,
+            unix_nanos: now.unix_nanos,
         };
     }
 
@@ -159,6 +163,9 @@ impl Gateway {
             bytes: &bytes,
             messages,
         };
+        if let Some(keep) = set.keep {
+            self.keep_run::<E>(keep, run);
+        }
         if self.following.is_on() {
             for local in &set.locals {
                 self.deliver_followed::<E>(*local, run);
@@ -179,6 +186,19 @@ impl Gateway {
         }
     }
 
+    /// Keeps each message of a run for later subscribers.
+    fn keep_run<E: Encoder>(&mut self, keep: Keep, run: Run<'_>) {
+        let mut at = 0;
+        for left in (1..=run.messages).rev() {
+            let len = match left {
+                1 => run.bytes.len() - at,
+                _ => E::first_len(run.dialect, &run.bytes[at..]),
+            };
+            self.keep(run.topic, keep, &run.bytes[at..at + len], self.run.unix_nanos);
+            at += len;
+        }
+    }
+
     /// Queues a run for one subscription.
     pub(crate) fn deliver<E: Encoder>(&mut self, local: Local, run: Run<'_>) -> Pushed {
         let Some((id, pushed)) = self.sessions.deliver::<E>(local, run) else {
@@ -192,7 +212,7 @@ impl Gateway {
 
     /// A `DISCONNECT` subscription has no room.
     #[cold]
-    fn doom(&mut self, id: SessionId, local: Local, messages: u32) {
+    pub(crate) fn doom(&mut self, id: SessionId, local: Local, messages: u32) {
         let Some((session, ledger)) = self.sessions.at(local.session) else {
             return;
         };
@@ -214,6 +234,14 @@ impl Gateway {
         enc: &mut E,
     ) {
         self.flush_run(enc);
+        if set.keep.is_some_and(|keep| keep.durable)
+            && let Err(refusal) = self.check_unsynced()
+        {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.sequence -= 1;
+            }
+            return self.refuse(id, publish.id, &refusal, enc);
+        }
         self.sessions.ledger.stats.published += 1;
         let source = self.sessions.get(id).map_or("", |session| session.name());
         enc.append(
@@ -231,8 +259,20 @@ impl Gateway {
             receivers: 0,
             held: Held::new(HoldOrigin::Session(id), publish.id),
         };
+        if let Some(keep) = set.keep {
+            parcel.held.position = self.keep(&set.topic, keep, &parcel.bytes, now.unix_nanos);
+        }
         for local in &set.locals {
             self.deliver_parcel::<E>(*local, &mut parcel, now);
+        }
+        for local in &set.late {
+            let run = Run {
+                dialect: RUN_DIALECT,
+                topic: &parcel.topic,
+                bytes: &parcel.bytes,
+                messages: 1,
+            };
+            parcel.receivers += self.deliver_late(*local, self.core, run);
         }
         for group in &set.groups {
             self.deliver_to_group::<E>(*group, &mut parcel, now);
@@ -291,6 +331,11 @@ impl Gateway {
                 self.deliver_followed::<E>(*local, run);
             } else {
                 self.deliver::<E>(*local, run);
+            }
+        }
+        for local in &set.late {
+            if !self.ignores(*local, from) {
+                self.deliver_late(*local, from, run);
             }
         }
         if !self.departing.is_empty() {

@@ -56,7 +56,10 @@ impl Gateway {
         self.sessions.ledger.stats.resumed += 1;
         match to.core == self.core {
             true => self.move_here(id, to.session, stage == Stage::Active, now, enc),
-            false => self.depart(id, to, stage == Stage::Active),
+            false => {
+                self.late_departs(id, enc);
+                self.depart(id, to, stage == Stage::Active);
+            }
         }
     }
 
@@ -87,6 +90,7 @@ impl Gateway {
             let ((entry, group), position) = (places(lane), lane.position as usize);
             self.table.relocate(entry, group, position, new.index);
         }
+        self.late_moved_here(old, new, enc);
         self.go_public(new, now, enc);
     }
 

@@ -50,15 +50,28 @@ struct Snapshot {
 
 /// Something that leaves the owner of a space.
 pub(crate) enum Output {
-    Answer { to: Address, id: u64, answer: Answer },
-    Change { space: Arc<str>, change: Arc<Change> },
+    Answer {
+        to: Address,
+        id: u64,
+        answer: Answer,
+    },
+    Change {
+        space: Arc<str>,
+        change: Arc<Change>,
+    },
     Fed(Box<Fed>),
+    /// The Ack of a publish that its topic keeps.
+    Published {
+        to: SessionId,
+        id: u64,
+        receivers: u32,
+    },
 }
 
 impl State {
-    pub(crate) fn new(seed: u64, durable: Arc<[Box<str>]>) -> Self {
+    pub(crate) fn new(seed: u64, durable: Arc<[Box<str>]>, durable_topics: bool) -> Self {
         Self {
-            journal: Journal::new(!durable.is_empty()),
+            journal: Journal::new(durable_topics || !durable.is_empty()),
             spaces: Spaces::new(seed, durable),
             watched: HashMap::with_hasher(Seed::new(seed)),
             fresh: Vec::new(),
@@ -240,7 +253,7 @@ impl Gateway {
     }
 
     /// Lets something go, once the log is on disk up to `position`.
-    fn put_out<E: Encoder>(&mut self, position: u64, output: Output, enc: &mut E) {
+    pub(crate) fn put_out<E: Encoder>(&mut self, position: u64, output: Output, enc: &mut E) {
         if let Some(output) = self.state.journal.hold(position, output) {
             self.let_out(output, enc);
         }
@@ -266,6 +279,7 @@ impl Gateway {
                     self.flush_changes(enc);
                 }
             }
+            Output::Published { to, id, receivers } => self.acknowledge(to, id, receivers, enc),
             Output::Fed(fed) => {
                 // What it tells comes behind the changes before it.
                 self.flush_changes(enc);

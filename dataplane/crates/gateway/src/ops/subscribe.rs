@@ -38,8 +38,13 @@ impl Gateway {
             Some(group) => self.table.group(group).announced,
             None => self.table.entry(entry).announced,
         };
+        let late = self.wants_kept(subscribe.pattern, group);
         if announced == Announced::Everywhere {
             self.announce(entry, group, None);
+            if late {
+                let number = self.begin_late(id, lane, now);
+                return self.check_late(number, enc);
+            }
             return self.acknowledge(id, subscribe.id, 0, enc);
         }
         let barrier = self.barriers.begin();
@@ -48,6 +53,7 @@ impl Gateway {
             None => self.table.entry_mut(entry).announced = Announced::Pending(barrier),
         }
         self.announce(entry, group, Some(barrier));
+        let late = late.then(|| self.begin_late(id, lane, now));
         if let Some(session) = self.sessions.get_mut(id) {
             session.subscribing += 1;
         }
@@ -61,6 +67,9 @@ impl Gateway {
             now,
             enc,
         );
+        if let Some(number) = late {
+            self.check_late(number, enc);
+        }
     }
 
     fn check_subscribe(&mut self, id: SessionId, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
@@ -145,6 +154,7 @@ impl Gateway {
             lane,
             born,
             policy,
+            late: false,
         };
         let entry = self.table.ensure(&pattern);
         let group = match group {
@@ -168,6 +178,7 @@ impl Gateway {
 
     /// Takes a subscription out of the table; the other cores are not told yet.
     pub(crate) fn unlist_lane(&mut self, id: SessionId, lane: u32) {
+        self.forget_late(id, lane);
         let Some(session) = self.sessions.get(id) else {
             return;
         };
@@ -205,7 +216,10 @@ impl Gateway {
         if *announced == Announced::Pending(barrier) {
             *announced = Announced::Everywhere;
         }
-        self.acknowledge(session, id, 0, enc);
+        // A late one is acknowledged when every core has told what it keeps.
+        if !self.is_late(session, lane) {
+            self.acknowledge(session, id, 0, enc);
+        }
     }
 
     pub(crate) fn unsubscribe<E: Encoder>(&mut self, id: SessionId, subscription: u64, enc: &mut E) {

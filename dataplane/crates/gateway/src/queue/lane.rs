@@ -55,6 +55,8 @@ pub(crate) enum FedBy {
     Pieces,
     /// It is a watch that gets changes as they happen.
     Changes,
+    /// It is a subscription that is told what topics keep, as it reads.
+    Kept,
 }
 
 /// What few subscriptions ever need.

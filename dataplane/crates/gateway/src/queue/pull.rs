@@ -15,7 +15,7 @@ pub(crate) struct Pulled {
     pub(crate) unblocked: Option<u32>,
     /// The member of a queue group that got room by it.
     pub(crate) grouped: Option<u32>,
-    /// The watch that wants more.
+    /// The watch, or the late subscription, that wants more.
     pub(crate) hungry: Option<u32>,
 }
 
@@ -121,7 +121,8 @@ impl Queue {
             let lane = &self.lanes[key as usize];
             unblocked = lane.waiters().is_some().then_some(key);
             grouped = (lane.group != NO_GROUP).then_some(key);
-            hungry = (lane.fed == FedBy::Pieces && !lane.closed && self.is_hungry(key)).then_some(key);
+            let is_fed = matches!(lane.fed, FedBy::Pieces | FedBy::Kept);
+            hungry = (is_fed && !lane.closed && self.is_hungry(key)).then_some(key);
             self.reap(key);
         }
         Pulled {

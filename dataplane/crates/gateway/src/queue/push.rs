@@ -76,6 +76,31 @@ impl Queue {
         ledger.stats.delivered += u64::from(run.messages);
     }
 
+    /// Queues as many messages of a run, from its first, as there is room for; returns how many, and their length.
+    pub(crate) fn push_some<E: Encoder>(
+        &mut self,
+        key: u32,
+        run: Run<'_>,
+        ledger: &mut Ledger,
+    ) -> (u32, usize) {
+        let (room, alone) = self.room(key, ledger);
+        let (mut messages, mut taken) = (0, 0);
+        while messages < run.messages {
+            let len = first_len::<E>(run.dialect, &run.bytes[taken..], run.messages - messages);
+            let fits = (taken + len) as u64 <= room || alone && messages == 0;
+            if !fits {
+                break;
+            }
+            taken += len;
+            messages += 1;
+        }
+        if messages > 0 {
+            self.append(key, run.bytes.slice(..taken), messages, run.topic, ledger);
+            ledger.stats.delivered += u64::from(messages);
+        }
+        (messages, taken)
+    }
+
     /// Drops an arriving run, and tells it behind what waits.
     pub(crate) fn drop_arriving(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) {
         let (messages, len) = (u64::from(run.messages), run.bytes.len() as u64);
@@ -285,7 +310,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn count_dropped(&mut self, key: u32, messages: u64, ledger: &mut Ledger) {
+    pub(crate) fn count_dropped(&mut self, key: u32, messages: u64, ledger: &mut Ledger) {
         self.dropped += messages;
         let lane = &mut self.lanes[key as usize];
         lane.count_dropped(messages);

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringgate_state::Keep;
+
 use crate::action::DeliveryPolicy;
 use crate::ids::CoreId;
 
@@ -17,6 +19,8 @@ pub(crate) struct Local {
     /// Order of subscribing within the session.
     pub(crate) born: u32,
     pub(crate) policy: DeliveryPolicy,
+    /// It is told first what topics keep (`ops::late`).
+    pub(crate) late: bool,
 }
 
 /// What another core announced for one pattern.
@@ -38,9 +42,13 @@ pub(crate) struct MatchSet {
     pub(super) published: Cell<u64>,
     /// Each session once, for its oldest matching subscription.
     pub(crate) locals: Box<[Local]>,
+    /// Those of them that are told first what topics keep.
+    pub(crate) late: Box<[Local]>,
     pub(crate) groups: Box<[u32]>,
     /// Each core once.
     pub(crate) remotes: Box<[Remote]>,
+    /// What the topic keeps for later subscribers, if anything.
+    pub(crate) keep: Option<Keep>,
     /// Whether consecutive messages may be gathered to a run: nobody needs to be asked message by message.
     pub(crate) runnable: bool,
 }
@@ -53,10 +61,15 @@ impl MatchSet {
         mut locals: Vec<Local>,
         groups: Vec<u32>,
         remotes: Vec<Remote>,
+        keep: Option<Keep>,
     ) -> Rc<Self> {
         locals.sort_unstable_by_key(|local| (local.session, local.born));
         locals.dedup_by_key(|local| local.session);
+        let late: Box<[Local]> = locals.iter().filter(|local| local.late).copied().collect();
+        locals.retain(|local| !local.late);
         let runnable = groups.is_empty()
+            && late.is_empty()
+            && !keep.is_some_and(|keep| keep.durable)
             && !remotes.iter().any(|remote| remote.blocking)
             && !locals
                 .iter()
@@ -67,8 +80,10 @@ impl MatchSet {
             stale: Cell::new(false),
             published: Cell::new(published),
             locals: locals.into(),
+            late,
             groups: groups.into(),
             remotes: remotes.into(),
+            keep,
             runnable,
         })
     }
@@ -79,14 +94,14 @@ impl MatchSet {
         self.published.set(self.published.get() + 1);
     }
 
-    /// Whether nobody subscribes to the topic.
+    /// Whether nobody subscribes to the topic, nor will get it later. (Late ones are not asked for: a set with any is no run's.)
     pub(crate) fn is_empty(&self) -> bool {
-        self.locals.is_empty() && self.groups.is_empty() && self.remotes.is_empty()
+        self.locals.is_empty() && self.groups.is_empty() && self.remotes.is_empty() && self.keep.is_none()
     }
 
     /// Memory it takes, roughly.
     pub(super) fn cost_bytes(&self) -> u64 {
-        let lists = self.locals.len() * size_of::<Local>()
+        let lists = (self.locals.len() + self.late.len()) * size_of::<Local>()
             + self.groups.len() * size_of::<u32>()
             + self.remotes.len() * size_of::<Remote>();
         (size_of::<Self>() + self.topic.len() + lists) as u64

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::hash::Seed;
 use hashbrown::HashTable;
+use ringgate_state::TopicRules;
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -87,6 +88,7 @@ pub(crate) struct Table {
     cache: Cache,
     /// Moves with every change of a pattern with wildcards.
     generation: u64,
+    rules: TopicRules,
     hasher: Seed,
 }
 
@@ -95,7 +97,7 @@ impl Table {
         self.cache.set_bytes_max(bytes);
     }
 
-    pub(crate) fn new(seed: u64, cache_bytes_max: u64) -> Self {
+    pub(crate) fn new(seed: u64, cache_bytes_max: u64, rules: TopicRules) -> Self {
         let hasher = Seed::new(seed);
         Self {
             entries: Slab::new(),
@@ -104,6 +106,7 @@ impl Table {
             trie: Trie::new(hasher),
             cache: Cache::new(cache_bytes_max, hasher),
             generation: 0,
+            rules,
             hasher,
         }
     }
@@ -156,7 +159,16 @@ impl Table {
         }
         self.trie.matches(topic, &mut collect);
         let published = self.cache.published_before(topic);
-        let set = MatchSet::new(topic.into(), self.generation, published, locals, groups, remotes);
+        let keep = self.rules.keep(topic);
+        let set = MatchSet::new(
+            topic.into(),
+            self.generation,
+            published,
+            locals,
+            groups,
+            remotes,
+            keep,
+        );
         self.cache.insert(&set);
         (set, true)
     }
@@ -294,6 +306,12 @@ impl Table {
         }
         self.changed(entry);
         moved
+    }
+
+    /// A subscription without a group is told first what topics keep, or no longer.
+    pub(crate) fn set_late(&mut self, entry: u32, position: usize, late: bool) {
+        self.entries[entry as usize].locals[position].late = late;
+        self.changed(entry);
     }
 
     /// A subscription of this core goes on at another place.

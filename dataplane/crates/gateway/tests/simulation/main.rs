@@ -4,6 +4,7 @@
 //! * order: what a session gets of one publisher comes in the publisher's order;
 //! * honesty: of what is published to an agent's mailbox, each message is received or counted in a `Gap`, through losses of the
 //!   connection and resumes on any core;
+//! * no gap: whoever subscribes to topics that keep messages gets what is kept and what follows, each once, in its publisher's order;
 //! * each group message reaches at most one member; each request ends exactly once;
 //! * policy changes at any time, on one core after the other: in the end nobody has what it may not have;
 //! * queues stay within their bounds; nobody stays paused; in the end nothing is left.

@@ -43,6 +43,10 @@ pub(crate) struct Player {
     pub(crate) asks: BTreeSet<u64>,
     pub(crate) watches: BTreeMap<u64, Watching>,
     pub(crate) mailbox: Mailbox,
+    /// Its one subscription to topics that keep messages.
+    pub(crate) late: Option<Late>,
+    /// One that was not acknowledged when its stream was lost: it may be there or not.
+    pub(crate) doubtful: Option<u64>,
     /// The last sequence heard of each publisher's stream, group messages apart.
     heard: HashMap<(String, u64, bool), u64>,
     pub(crate) resumed: u64,
@@ -61,10 +65,40 @@ pub(crate) struct Mailbox {
     pub(crate) dropped: u64,
 }
 
+/// What was heard by a subscription to topics that keep messages.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) id: u64,
+    pub(crate) pattern: &'static str,
+    /// It wants the last message of each topic only.
+    pub(crate) latest: bool,
+    pub(crate) acknowledged: bool,
+    /// Messages that were published when it heard that it was acknowledged.
+    pub(crate) mark: u64,
+    pub(crate) lost: u64,
+    /// Numbers of messages, by topic and publisher's stream, in the order in which they were heard.
+    pub(crate) heard: HashMap<(String, String, u64), Vec<u64>>,
+}
+
+impl Late {
+    pub(crate) fn new(id: u64, pattern: &'static str, latest: bool) -> Self {
+        Self {
+            id,
+            pattern,
+            latest,
+            acknowledged: false,
+            mark: 0,
+            lost: 0,
+            heard: HashMap::new(),
+        }
+    }
+}
+
 /// Something for the world to know.
 pub(crate) enum News {
     GroupMessage(String),
     Registered,
+    LateAcknowledged,
 }
 
 impl Player {
@@ -89,6 +123,8 @@ impl Player {
             asks: BTreeSet::new(),
             watches: BTreeMap::new(),
             mailbox: Mailbox::default(),
+            late: None,
+            doubtful: None,
             heard: HashMap::new(),
             resumed: 0,
         }
@@ -114,6 +150,9 @@ impl Player {
         self.asks.clear();
         self.watches.clear();
         self.paused = false;
+        if let Some(late) = self.late.take_if(|late| !late.acknowledged) {
+            self.doubtful = Some(late.id);
+        }
     }
 
     /// The session is another.
@@ -121,6 +160,7 @@ impl Player {
         self.forget_calls();
         self.subscriptions.clear();
         self.mailbox = Mailbox::default();
+        (self.late, self.doubtful) = (None, None);
         self.heard.clear();
     }
 
@@ -161,8 +201,17 @@ impl Player {
                 if subscription == MAILBOX {
                     self.mailbox.dropped += dropped;
                 }
+                if let Some(late) = self.late.as_mut().filter(|late| late.id == subscription) {
+                    late.lost += dropped;
+                }
             }
             Said::Ack { id: MAILBOX, .. } => self.mailbox.acknowledged = true,
+            Said::Ack { id, .. } if self.late.as_ref().is_some_and(|late| late.id == id) => {
+                if let Some(late) = &mut self.late {
+                    assert!(!std::mem::replace(&mut late.acknowledged, true));
+                }
+                return Some(News::LateAcknowledged);
+            }
             Said::Error { id: 0, .. } => {}
             Said::Error {
                 id, code, message, ..
@@ -220,6 +269,20 @@ impl Player {
             .next()
             .and_then(|stream| stream.parse().ok())
             .expect("a number");
+        if topic.starts_with("kept/") {
+            // Before the Ack they are of an earlier subscription.
+            if let Some(late) = self.late.as_mut().filter(|late| late.acknowledged) {
+                let number = rest.split(' ').nth(1).and_then(|number| number.parse().ok());
+                let heard = late.heard.entry((topic.to_owned(), source, stream)).or_default();
+                heard.push(number.expect("a number"));
+                assert!(
+                    heard.is_sorted_by(|a, b| a < b),
+                    "{}: {topic}: {heard:?}",
+                    self.name
+                );
+            }
+            return None;
+        }
         let grouped = topic.starts_with("group/");
         let heard = self.heard.entry((source.clone(), stream, grouped)).or_default();
         assert!(
@@ -242,6 +305,7 @@ impl Player {
         self.subscriptions.remove(&id);
         self.asks.remove(&id);
         self.watches.remove(&id);
+        self.late.take_if(|late| late.id == id);
     }
 }
 

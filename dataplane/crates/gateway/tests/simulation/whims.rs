@@ -14,8 +14,12 @@ impl Whims {
     }
 
     pub(crate) fn allow(self, who: &str, what: Permission<'_>) -> bool {
-        // The books of mailboxes are kept by those who may always read and write them, and everyone may come.
-        if what == Permission::Register || what.resource().starts_with("mail/") {
+        // The books of mailboxes and of topics that keep messages are kept by those who may always read and write them, and everyone may come.
+        if what == Permission::Register
+            || ["mail/", "kept/"]
+                .iter()
+                .any(|books| what.resource().starts_with(books))
+        {
             return true;
         }
         let mut hasher = DefaultHasher::new();

@@ -1,6 +1,6 @@
 //! The node, its agents, and chance.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use ringgate_gateway::action::{
     Accept, Action, Balance, Chunk, Delivery, DeliveryPolicy, Introduce, Publish, Register, Reject, Request,
@@ -8,11 +8,11 @@ use ringgate_gateway::action::{
 };
 use ringgate_gateway::code::Code;
 use ringgate_gateway::{Closing, Flow};
-use ringgate_policy::{Limits, Permission};
+use ringgate_policy::{Limits, Permission, matches};
 
 use crate::dice::Dice;
-use crate::player::{MAILBOX, News, Player, State, Watching};
-use crate::support::Node;
+use crate::player::{Late, MAILBOX, News, Player, State, Watching};
+use crate::support::{Node, topics};
 use crate::whims::Whims;
 
 const PLAYERS: usize = 7;
@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// Bodies of group messages that were received.
     grouped: HashSet<String>,
     published: u64,
+    /// Numbers of the messages to topics that keep messages, by topic, publisher and its stream.
+    kept: HashMap<(String, String, u64), Vec<u64>>,
     /// Counts registrations, to tell a publisher's streams apart: a message held for a `BLOCK` subscription may outlive its
     /// publisher's stream, and what the next stream publishes is not held behind it.
     streams: Vec<u64>,
@@ -50,17 +52,25 @@ impl World {
             state_pending_max: 4,
             state_history_max: 30,
             queue_bytes_default: 2000,
+            replay_messages_max: dice.pick(&[3, 1_000_000]),
+            replaying_bytes_max: dice.pick(&[2000, 1 << 20]),
             ..Limits::default()
         };
         let cores = 1 + dice.below(3) as u16;
         Self {
-            node: Node::new(cores, limits, seed),
+            node: Node::with_topics(
+                cores,
+                limits,
+                seed,
+                &topics(&["kept/last/*"], &["kept/few/*"], &[]),
+            ),
             dice,
             players: (0..PLAYERS)
                 .map(|n| Player::new(format!("sim/world/player/{n}")))
                 .collect(),
             grouped: HashSet::new(),
             published: 0,
+            kept: HashMap::new(),
             streams: vec![0; PLAYERS],
             limits,
             whims: vec![None; usize::from(cores)],
@@ -187,6 +197,12 @@ impl World {
                     assert!(self.grouped.insert(body.clone()), "{body} came twice");
                 }
                 Some(News::Registered) => self.streams[index] += 1,
+                Some(News::LateAcknowledged) => {
+                    let published = self.published;
+                    if let Some(late) = &mut self.players[index].late {
+                        late.mark = published;
+                    }
+                }
                 None => {}
             }
         }
@@ -287,7 +303,8 @@ impl World {
     }
 
     fn speak(&mut self, index: usize) {
-        match self.dice.below(30) {
+        match self.dice.below(32) {
+            30..=31 => self.come_late(index),
             0..=9 => self.publish(index),
             10 => self.subscribe(index),
             11 => {
@@ -332,9 +349,11 @@ impl World {
 
     fn publish(&mut self, index: usize) {
         let reader = self.dice.below(PLAYERS);
-        let topic = match self.dice.below(4) {
+        let topic = match self.dice.below(6) {
             0 => "news/today".to_owned(),
             1 => "group/work".to_owned(),
+            2 => self.dice.pick(&["kept/few/a", "kept/few/b"]).to_owned(),
+            3 => self.dice.pick(&["kept/last/a", "kept/last/b"]).to_owned(),
             _ => self.players[reader].mailbox_topic(),
         };
         let padding = self.dice.below(60);
@@ -352,6 +371,14 @@ impl World {
             } else {
                 0
             };
+            if topic.starts_with("kept/") {
+                let key = (
+                    topic.clone(),
+                    self.players[index].name.clone(),
+                    self.streams[index],
+                );
+                self.kept.entry(key).or_default().push(self.published);
+            }
             if topic.starts_with("mail/") {
                 let mailbox = &mut self.players[reader].mailbox;
                 match (mailbox.subscribed, mailbox.acknowledged) {
@@ -416,6 +443,75 @@ impl World {
                 delivery,
             }),
         );
+    }
+
+    /// Subscribes to topics that keep messages, or ends that subscription.
+    fn come_late(&mut self, index: usize) {
+        if let Some(id) = self.players[index].doubtful.take() {
+            return self.say(index, Action::Unsubscribe { id });
+        }
+        if let Some(late) = self.players[index].late.take_if(|late| late.acknowledged) {
+            self.check_late(&late, false);
+            return self.say(index, Action::Unsubscribe { id: late.id });
+        }
+        if self.players[index].late.is_some() {
+            return;
+        }
+        let id = self.next_id(index);
+        let pattern = self
+            .dice
+            .pick(&["kept/**", "kept/few/*", "kept/few/a", "kept/*/a", "kept/last/b"]);
+        let policy = self.dice.pick(&[
+            DeliveryPolicy::DropOldest,
+            DeliveryPolicy::DropNewest,
+            DeliveryPolicy::Latest,
+            DeliveryPolicy::Block,
+        ]);
+        let delivery = Delivery {
+            policy,
+            queue_bytes: self.dice.pick(&[150, 1000, 20_000]),
+            block_ms: 0,
+        };
+        self.players[index].late = Some(Late::new(id, pattern, policy == DeliveryPolicy::Latest));
+        let subscribe = Subscribe {
+            id,
+            pattern,
+            group: "",
+            delivery,
+        };
+        self.say(index, Action::Subscribe(subscribe));
+    }
+
+    /// What a subscription to topics that keep messages has heard has no gap; `all`: nor at its end.
+    fn check_late(&self, late: &Late, all: bool) {
+        if late.lost > 0 {
+            return;
+        }
+        for (key, published) in &self.kept {
+            let heard = late.heard.get(key).map_or(&[][..], Vec::as_slice);
+            if !matches(late.pattern, &key.0) {
+                assert!(heard.is_empty());
+                continue;
+            }
+            let Some(first) = heard.first() else {
+                let missed = published.last().is_some_and(|&last| last > late.mark);
+                assert!(!all || !missed, "{late:?} missed all of {key:?}: {published:?}");
+                continue;
+            };
+            let from = published.partition_point(|number| number < first);
+            let wanted = &published[from..];
+            let wanted = if all {
+                wanted
+            } else {
+                &wanted[..heard.len().min(wanted.len())]
+            };
+            assert_eq!(heard, wanted, "{key:?}, which published {published:?}");
+            let keeps_all = self.limits.replay_messages_max > 1000 && key.0.starts_with("kept/few/");
+            assert!(
+                !keeps_all || late.latest || from == 0,
+                "{key:?}: {heard:?} of {published:?}"
+            );
+        }
     }
 
     fn with_target(&mut self, index: usize, then: impl FnOnce(&mut Self, Target<'_>)) {
@@ -658,6 +754,16 @@ impl World {
         }
         self.check_rights();
         self.check_watches();
+        for player in self.players.iter().filter(|player| player.is_active()) {
+            if let Some(late) = &player.late {
+                assert!(
+                    late.acknowledged,
+                    "{} was never acknowledged: {late:?}",
+                    player.name
+                );
+                self.check_late(late, true);
+            }
+        }
         for index in 0..PLAYERS {
             if self.players[index].is_active() {
                 self.leave(index);

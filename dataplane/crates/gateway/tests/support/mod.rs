@@ -19,6 +19,7 @@ use ringgate_gateway::{
     SecurityEvent, SessionId, Step,
 };
 use ringgate_policy::{Identity, Limits};
+use ringgate_state::TopicRules;
 use ringgate_state::log::Replay;
 
 /// What an agent was told, owned.
@@ -327,6 +328,15 @@ impl Node {
 
     /// A node whose spaces that match `durable` go to the log.
     pub fn keeping(cores: u16, limits: Limits, seed: u64, durable: &[&str]) -> Self {
+        Self::with_rules(cores, limits, seed, durable, &TopicRules::default())
+    }
+
+    /// A node whose topics keep messages by these rules.
+    pub fn with_topics(cores: u16, limits: Limits, seed: u64, topics: &TopicRules) -> Self {
+        Self::with_rules(cores, limits, seed, &[], topics)
+    }
+
+    fn with_rules(cores: u16, limits: Limits, seed: u64, durable: &[&str], topics: &TopicRules) -> Self {
         let durable: Arc<[Box<str>]> = durable.iter().map(|&pattern| pattern.into()).collect();
         let book = Rc::new(RefCell::new(Vec::new()));
         let gateways = (0..cores)
@@ -341,6 +351,7 @@ impl Node {
                 Gateway::new(GatewayConfig {
                     limits,
                     durable,
+                    topics: topics.clone(),
                     ..config
                 })
             })
@@ -462,6 +473,14 @@ impl Node {
         self.inherited = [&earlier.inherited[..], &earlier.disks.concat()].concat();
         let mut replay = Replay::default();
         replay.take(&self.inherited).expect("well formed");
+        // Kept messages are frames, which name what was said.
+        self.book.replace(earlier.book.borrow().clone());
+        let kept = replay.take_kept();
+        for gateway in &mut self.gateways {
+            let own = kept.iter().filter(|kept| gateway.owns_space(&kept.topic));
+            let own = own.cloned().collect();
+            gateway.restore_kept(own);
+        }
         for (name, space) in replay.finish() {
             let owner = self.gateways.iter_mut().find(|gateway| gateway.owns_space(&name));
             let entries = space.keys.into_values().collect();
@@ -715,6 +734,16 @@ impl Node {
         for gateway in &self.gateways {
             assert!(gateway.stats().is_idle(), "residue: {:?}", gateway.stats());
         }
+    }
+}
+
+/// Patterns of topics.
+pub fn topics(retain: &[&str], replay: &[&str], durable: &[&str]) -> TopicRules {
+    let list = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.into()).collect();
+    TopicRules {
+        retain: list(retain),
+        replay: list(replay),
+        durable: list(durable),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The log of durable spaces: bytes to files and back, without files.
+//! The log of durable spaces and of what topics keep: bytes to files and back, without files.
 //!
 //! ```text
 //!   segment   [ batch 0 | batch 1 | batch 2 | … zeros ]     one file; batches start at multiples of 4096
@@ -19,5 +19,5 @@ mod record;
 mod replay;
 
 pub use batch::{BLOCK_BYTES, Batch, Batches, Damage, padded, read};
-pub use record::{Malformed, Opened, Record, put_change, put_opened, put_revision, records};
+pub use record::{Malformed, Opened, Record, put_change, put_kept, put_opened, put_revision, records};
 pub use replay::{Recovered, Replay};

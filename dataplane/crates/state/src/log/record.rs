@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::Change;
+use crate::{Change, Kept, Place};
 
 /// Kinds of records.
 mod kind {
@@ -13,6 +13,7 @@ mod kind {
     pub(super) const PUT: u8 = 2;
     pub(super) const DELETE: u8 = 3;
     pub(super) const REVISION: u8 = 4;
+    pub(super) const KEPT: u8 = 5;
 }
 
 /// The first record of a segment.
@@ -44,6 +45,15 @@ pub enum Record<'a> {
         space: &'a str,
         /// How far.
         revision: u64,
+    },
+    /// A topic keeps a message.
+    Kept {
+        /// The message's place.
+        place: Place,
+        /// Which topic.
+        topic: &'a str,
+        /// The message as subscribers get it.
+        bytes: &'a [u8],
     },
 }
 
@@ -85,6 +95,16 @@ pub fn put_revision(out: &mut Vec<u8>, space: &str, revision: u64) {
     out.push(kind::REVISION);
     out.extend_from_slice(&revision.to_le_bytes());
     put_bytes(out, space.as_bytes());
+}
+
+/// Appends a message that a topic keeps.
+pub fn put_kept(out: &mut Vec<u8>, kept: &Kept) {
+    out.push(kind::KEPT);
+    for word in [kept.place.at, u64::from(kept.place.core)] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    put_bytes(out, kept.topic.as_bytes());
+    put_bytes(out, &kept.bytes);
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -141,6 +161,14 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<Record<'a>> {
             Record::Revision {
                 space: text(rest)?,
                 revision,
+            }
+        }
+        kind::KEPT => {
+            let (at, core) = (word(rest)?, u16::try_from(word(rest)?).ok()?);
+            Record::Kept {
+                place: Place { at, core },
+                topic: text(rest)?,
+                bytes: bytes(rest)?,
             }
         }
         _ => return None,

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::record::{Malformed, Record, records};
-use crate::Change;
+use crate::{Change, Keep, Kept, Place};
 
 /// A space as the log says it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub struct Recovered {
 #[derive(Debug, Default)]
 pub struct Replay {
     spaces: BTreeMap<Arc<str>, Recovered>,
+    kept: BTreeMap<Place, Kept>,
 }
 
 impl Replay {
@@ -34,6 +37,19 @@ impl Replay {
                     let space = self.space(space);
                     space.revision = space.revision.max(revision);
                 }
+                Record::Kept { place, topic, bytes } => {
+                    // A snapshot repeats it.
+                    self.kept.entry(place).or_insert_with(|| Kept {
+                        place,
+                        topic: topic.into(),
+                        bytes: Bytes::copy_from_slice(bytes),
+                        // As the rules of this run say, once it is given back.
+                        keep: Keep {
+                            replay: true,
+                            durable: true,
+                        },
+                    });
+                }
                 Record::Change { space, change } => {
                     let space = self.space(space);
                     space.revision = space.revision.max(change.revision);
@@ -48,7 +64,12 @@ impl Replay {
         Ok(())
     }
 
-    /// What the log says.
+    /// The messages that topics keep, as the log says; more than they may, since no record says what gave way.
+    pub fn take_kept(&mut self) -> Vec<Kept> {
+        std::mem::take(&mut self.kept).into_values().collect()
+    }
+
+    /// What the log says of spaces.
     pub fn finish(self) -> BTreeMap<Arc<str>, Recovered> {
         self.spaces
     }
