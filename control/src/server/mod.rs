@@ -42,6 +42,7 @@ use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::store::{self, OpenStoreError};
 use dashboard::Dashboard;
+use ringgate_identity::{ViewerToken, ViewerTokenError};
 
 /// How often a connection is asked whether it is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -66,6 +67,9 @@ pub enum ServeError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The token of those who look.
+    #[error(transparent)]
+    Token(#[from] ViewerTokenError),
     /// An address.
     #[error("cannot listen on {address} (`{key}`): {source}")]
     Listen {
@@ -116,10 +120,14 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
         context.settings.limits.page_size_max as usize,
     );
     let (ready, is_ready) = watch::channel(false);
+    let token = match settings.http_token.as_os_str().is_empty() {
+        true => None,
+        false => Some(ViewerToken::read(&settings.http_token)?),
+    };
     if let Some(http) = settings.http.0 {
         let listener = listen(http, "http").await?;
         tracing::info!(address = %local(&listener, "http", http)?, "health and dashboard");
-        let dashboard = Dashboard::new(registry.clone(), http.ip().is_loopback());
+        let dashboard = Dashboard::new(registry.clone(), http.ip().is_loopback(), token);
         tasks.spawn(http::serve(listener, is_ready, dashboard));
     }
     let (draining, is_draining) = watch::channel(false);

@@ -45,8 +45,14 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "http",
-        "Address of health (/healthz, /readyz) and of the dashboard (/) over HTTP/1.1, or \"off\". Who reaches it sees all names; it is \
-         meant for loopback.",
+        "Address of health (/healthz, /readyz) and of the dashboard (/) over HTTP/1.1, or \"off\". Who reaches it sees all names, so \
+         anywhere but on loopback it needs `http_token`.",
+    ),
+    key(
+        "http_token",
+        "File with a token that whoever looks at the dashboard must show, as the password of whatever user, or as a bearer token (at least \
+         24 characters; `openssl rand -base64 32`). It is shown to data planes too, whose `http_token` must be the same. It is sent in the \
+         clear: between machines, use a private network or a proxy that encrypts. Empty: none is asked for.",
     ),
     key(
         "hosts",

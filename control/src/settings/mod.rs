@@ -26,6 +26,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Address of health and dashboard over HTTP/1.1, or "off".
     pub http: HttpAddress,
+    /// File of the token that whoever looks at the dashboard must show; also shown to data planes that ask for one.
+    pub http_token: PathBuf,
     /// DNS names and IP addresses that clients reach the API by.
     pub hosts: Vec<String>,
     /// Operators who may look at everything and change nothing.
@@ -52,6 +54,7 @@ impl Default for Settings {
             state_dir: PathBuf::from("./.ringgate/control"),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 46358)),
             http: HttpAddress(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 46360)))),
+            http_token: PathBuf::new(),
             hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
             viewers: Vec::new(),
             drain_ms: 5_000,
@@ -373,6 +376,15 @@ impl Settings {
                 return refuse(key, default.to_string(), &format!("`{key}_max` is {max}"));
             }
         }
+        if let Some(address) = self.http.0.filter(|address| !address.ip().is_loopback())
+            && self.http_token.as_os_str().is_empty()
+        {
+            return refuse(
+                "http",
+                format!("{address:?}"),
+                "it tells who reaches it the names of agents and topics: anywhere but on loopback it needs `http_token`",
+            );
+        }
         if self.hosts.is_empty() {
             return refuse(
                 "hosts",
@@ -540,6 +552,12 @@ mod tests {
         assert!(error.contains("`identity.leaf_ttl_seconds_max` is"), "{error}");
         let error = read("", &["identity"]).expect_err("no value");
         assert!(error.contains("KEY=VALUE"), "{error}");
+        let error = read("\nhttp = \"0.0.0.0:46360\"\n", &[]).expect_err("open to all");
+        assert!(
+            error.starts_with("test.toml:2: `http` cannot be") && error.contains("`http_token`"),
+            "{error}"
+        );
+        read("http = \"0.0.0.0:46360\"\n", &["http_token=/etc/token"]).expect("with a token");
         let error = read("[ca]\nissuing_key = \"k\"\n", &[]).expect_err("half a CA");
         assert!(error.contains("give all or none"), "{error}");
     }

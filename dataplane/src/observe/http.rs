@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ringgate_identity::{VIEWER_CHALLENGE, ViewerToken};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -71,17 +74,22 @@ impl Answer {
     }
 }
 
-/// Serves `observer` on `address` until the task is dropped.
+/// Serves `observer` on `address` until the task is dropped; to those who show the token, if there is one.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(address: SocketAddr, observer: Arc<Observer>) -> Result<(), HttpError> {
+pub async fn serve(
+    address: SocketAddr,
+    observer: Arc<Observer>,
+    token: Option<ViewerToken>,
+) -> Result<(), HttpError> {
     let error = |source| HttpError { address, source };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let endpoint = Arc::new(Endpoint {
         node: HeaderValue::from_str(observer.node()).ok(),
         observer,
+        token,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         is_local: address.ip().is_loopback(),
     });
@@ -119,6 +127,8 @@ struct Endpoint {
     /// Name of the node, told with every answer: who passes answers on knows by it whose they are.
     node: Option<HeaderValue>,
     observer: Arc<Observer>,
+    /// What must be shown.
+    token: Option<ViewerToken>,
     streams: Arc<Semaphore>,
     /// It listens on loopback only.
     is_local: bool,
@@ -145,6 +155,17 @@ impl Endpoint {
         }
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let path = request.uri().path();
+        // Who asks whether the node is well is told nothing else.
+        let is_health = matches!(path, "/healthz" | "/readyz");
+        if let Some(token) = self.token.as_ref().filter(|_| !is_health)
+            && !token.admits(header(AUTHORIZATION))
+        {
+            let text = "show the token of this node's key `http_token`: Authorization: Bearer TOKEN\n";
+            let mut refused = whole(Answer::text(StatusCode::UNAUTHORIZED, text), false);
+            let challenge = HeaderValue::from_static(VIEWER_CHALLENGE);
+            refused.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            return refused;
+        }
         if method == Method::GET && matches!(path, "/tap" | "/events") {
             return self.stream(path, &query, Form::of(header(ACCEPT)));
         }

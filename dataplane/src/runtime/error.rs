@@ -9,6 +9,7 @@ use crate::log::LogError;
 use crate::observe::HttpError;
 use crate::rules::LocalError;
 use crate::tls;
+use ringgate_identity::ViewerTokenError;
 
 /// A node does not start, or has failed. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The log of durable spaces cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The token of those who look cannot be read.
+    #[error(transparent)]
+    Token(#[from] ViewerTokenError),
     /// A ring failed.
     #[error(transparent)]
     Ring(#[from] ringgate_uring::Error),

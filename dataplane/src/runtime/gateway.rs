@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ringgate_identity::SharedVerifier;
+use ringgate_identity::{SharedVerifier, ViewerToken};
 use ringgate_state::TopicRules;
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
@@ -55,6 +55,7 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         link,
     } = Setup::new(sources, &reporter)?;
     let (flow_source, flow_input) = flows();
+    let token = config.http_token.as_deref().map(ViewerToken::read).transpose()?;
     let topics = TopicRules {
         retain: patterns(&config.topics.retain),
         replay: patterns(&config.topics.replay),
@@ -95,6 +96,7 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         certificate,
         counts: reporter.counts().clone(),
         link,
+        token,
     };
     service.block_on(attendant.attend(node, observations, flow_input))?;
     // The cores have ended: what they sent is written.
@@ -178,6 +180,8 @@ struct Attendant {
     certificate: Option<Arc<FileCertificate>>,
     counts: Arc<SecurityCounts>,
     link: Option<LinkSender>,
+    /// What those who look must show.
+    token: Option<ViewerToken>,
 }
 
 impl Attendant {
@@ -207,7 +211,7 @@ impl Attendant {
             tokio::spawn(exporter.run());
         }
         if let Some(address) = config.http {
-            serve(address, observer.clone()).await?;
+            serve(address, observer.clone(), self.token.clone()).await?;
             tracing::info!(%address, "metrics, health and statistics");
         }
         announce(&config, &node);

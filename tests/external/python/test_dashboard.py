@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import wait
 from harness.agent import NARROW
 from harness.browser import PROGRAM, Browser
 from harness.control import Control
@@ -205,3 +206,31 @@ def test_what_the_page_may_do_is_bounded(control, site):
     for path in ("/api/node/n1/stats", "/api/node/n1/..%2fmetrics", "/api/node/nobody/corez", "/etc/passwd"):
         assert ask(path).status == 404, path
     assert ask("/healthz").status == ask("/readyz").status == 200
+
+
+def test_who_looks_shows_the_token_which_data_planes_are_shown_too(tmp_path):
+    secret = "kZ3vW8q1nR5tY7uB2cX9mL4p"
+    (tmp_path / "token").write_text(secret)
+    (tmp_path / "control").mkdir(mode=0o700)
+    (tmp_path / "site").mkdir()
+    control = Control(tmp_path / "control", {"http_token": tmp_path / "token"}, http_port=free_port())
+    control.start()
+    site = Site(control, tmp_path / "site")
+
+    def ask(path, shown=None):
+        connection = http.client.HTTPConnection("127.0.0.1", control.http_port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"authorization": f"Bearer {shown}"} if shown else {})
+            return connection.getresponse().status
+
+    try:
+        site.start({"http_token": tmp_path / "token"})
+        wait.until(lambda: ask("/api/node/n1/corez", secret) == 200, lambda: site.gateway.output()[-3000:], SLOW_S)
+        for path in ("/", "/main.js", "/api/nodes", "/api/node/n1/corez"):
+            assert ask(path) == ask(path, secret[:-1]) == 401, path
+            assert ask(path, secret) == 200, path
+        assert ask("/healthz") == ask("/readyz") == 200
+    finally:
+        if site.gateway is not None:
+            site.gateway.kill()
+        control.kill()

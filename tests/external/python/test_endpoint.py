@@ -1,11 +1,14 @@
 """The process beside its data port: command line, health, metrics, counters."""
 
+import base64
+import contextlib
+import http.client
 import subprocess
 
 import pytest
 
 from harness.gateway import RESIDUE, free_port
-from harness.paths import GATEWAY, ROOT
+from harness.paths import CLI, GATEWAY, ROOT
 
 
 def run(*arguments):
@@ -93,3 +96,56 @@ def test_too_few_files_is_said_with_the_remedy():
     said = (done.stdout + done.stderr).lower()
     assert done.returncode != 0
     assert "file" in said, said
+
+
+# --- who may look ---------------------------------------------------------------------------------------------------------
+
+SECRET = "kZ3vW8q1nR5tY7uB2cX9mL4p"
+
+
+@pytest.fixture
+def token(tmp_path):
+    """A file with a token."""
+    path = tmp_path / "token"
+    path.write_text(f"{SECRET}\n")
+    return path
+
+
+def asked(port, path, **headers):
+    """(status, headers) of a page."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read(1)
+        return response.status, response.headers
+
+
+def test_beyond_loopback_nobody_looks_without_a_token():
+    done = run("--profile", "development", "--http", f"0.0.0.0:{free_port()}", "--check")
+    assert done.returncode != 0 and "http_token" in done.stderr, done.stderr
+
+
+def test_a_token_that_could_be_guessed_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    arguments = ["--profile", "development", "--listen", f"127.0.0.1:{free_port()}", "--cores", "0"]
+    for path in (tmp_path / "token", tmp_path / "none"):
+        done = run(*arguments, "--http", f"127.0.0.1:{free_port()}", "--set", f"http_token={path}")
+        assert done.returncode != 0 and str(path) in done.stderr and "http_token" in done.stderr, done.stderr
+
+
+def test_who_looks_shows_the_token(start_gateway, token):
+    gateway = start_gateway(settings={"http_token": token})
+    for path in ("/metrics", "/stats", "/corez", "/agentz", "/tap", "/events", "/conversations", "/nothing-here"):
+        status, headers = asked(gateway.http_port, path)
+        assert status == 401 and "Bearer" in headers["www-authenticate"], path
+        assert asked(gateway.http_port, path, authorization=f"Bearer {SECRET[:-1]}")[0] == 401, path
+    assert asked(gateway.http_port, "/healthz")[0] == asked(gateway.http_port, "/readyz")[0] == 200
+    assert asked(gateway.http_port, "/metrics", authorization=f"Bearer {SECRET}")[0] == 200
+    as_browser = base64.b64encode(f"me:{SECRET}".encode()).decode()
+    assert asked(gateway.http_port, "/corez", authorization=f"Basic {as_browser}")[0] == 200
+    command = [CLI, "topics", "--http", f"127.0.0.1:{gateway.http_port}"]
+    options = {"capture_output": True, "text": True, "timeout": 30, "stdin": subprocess.DEVNULL}
+    refused = subprocess.run(command, **options)
+    assert refused.returncode != 0 and "401" in refused.stderr and "http_token" in refused.stderr, refused.stderr
+    assert subprocess.run([*command, "--http-token", token], **options).returncode == 0

@@ -1,12 +1,15 @@
 //! A client of a data plane's HTTP endpoint.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use ringgate_identity::ViewerToken;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -24,6 +27,9 @@ pub(crate) struct Endpoint {
         env = "RINGGATE_HTTP"
     )]
     http: String,
+    /// File of the token that the data plane asks for (its key `http_token`).
+    #[arg(long, value_name = "FILE", env = "RINGGATE_HTTP_TOKEN")]
+    http_token: Option<PathBuf>,
 }
 
 impl Endpoint {
@@ -35,10 +41,11 @@ impl Endpoint {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer.
         tokio::spawn(connection);
-        let request = Request::get(path)
-            .header(HOST, address)
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
+        let mut request = Request::get(path).header(HOST, address);
+        if let Some(path) = &self.http_token {
+            request = request.header(AUTHORIZATION, ViewerToken::read(path)?.authorization());
+        }
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }

@@ -24,6 +24,7 @@ mod serial;
 mod server_key;
 mod subject;
 mod verifier;
+mod viewer_token;
 
 #[cfg(feature = "issue")]
 pub mod issue;
@@ -50,6 +51,7 @@ pub use subject::{
 };
 pub use token::{ProofTarget, VerifiedToken};
 pub use verifier::{CHAIN_CERTIFICATES_MAX, SharedVerifier, Verified, Verifier};
+pub use viewer_token::{VIEWER_CHALLENGE, VIEWER_TOKEN_BYTES_MIN, ViewerToken, ViewerTokenError};
 
 /// How far the clocks of two machines may be apart, in seconds. Certificates are dated back by it, and a proof may come from
 /// the future by it. Machines that keep time at all are within a second; half a minute forgives a late correction.

@@ -9,6 +9,7 @@ mod node;
 use std::net::IpAddr;
 
 use hyper::body::{Bytes, Incoming};
+use ringgate_identity::{VIEWER_CHALLENGE, ViewerToken};
 use serde_json::{Value, json};
 
 use super::http::{Body, text, whole};
@@ -41,12 +42,18 @@ pub struct Dashboard {
     registry: Registry,
     /// It is served on loopback only.
     is_local: bool,
+    /// What must be shown, and what is shown to data planes.
+    token: Option<ViewerToken>,
 }
 
 impl Dashboard {
     /// One over what is known of data planes.
-    pub fn new(registry: Registry, is_local: bool) -> Dashboard {
-        Dashboard { registry, is_local }
+    pub fn new(registry: Registry, is_local: bool, token: Option<ViewerToken>) -> Dashboard {
+        Dashboard {
+            registry,
+            is_local,
+            token,
+        }
     }
 
     pub(super) async fn respond(&self, request: &http::Request<Incoming>) -> http::Response<Body> {
@@ -63,6 +70,19 @@ impl Dashboard {
                 421,
                 "the dashboard is for this machine: ask for it by localhost or its address\n",
             ));
+        }
+        if let Some(token) = &self.token
+            && !token.admits(header(http::header::AUTHORIZATION))
+        {
+            let mut refused = text(
+                401,
+                "show the token of the key `http_token`, as the password of whatever user\n",
+            );
+            let challenge = http::HeaderValue::from_static(VIEWER_CHALLENGE);
+            refused
+                .headers_mut()
+                .insert(http::header::WWW_AUTHENTICATE, challenge);
+            return secured(refused);
         }
         let path = request.uri().path();
         if let Some((_, kind, content)) = ASSETS.iter().find(|asset| asset.0 == path) {
@@ -122,7 +142,7 @@ impl Dashboard {
         else {
             return text(404, "there is no such data plane\n");
         };
-        node::ask(&known, page, query, accept).await
+        node::ask(&known, page, query, accept, self.token.as_ref()).await
     }
 }
 

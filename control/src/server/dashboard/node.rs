@@ -6,6 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use ringgate_identity::ViewerToken;
 use ringgate_proto::control::v1::Node;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -34,7 +35,13 @@ const NODE_HEADER: &str = "x-ringgate-node";
 const EVENT_STREAM: &str = "text/event-stream";
 
 /// Asks a data plane for a page and passes its answer on.
-pub(super) async fn ask(node: &Node, page: &str, query: Option<&str>, accept: &str) -> http::Response<Body> {
+pub(super) async fn ask(
+    node: &Node,
+    page: &str,
+    query: Option<&str>,
+    accept: &str,
+    token: Option<&ViewerToken>,
+) -> http::Response<Body> {
     if !node.attached {
         return text(503, "this data plane is not attached\n");
     }
@@ -49,7 +56,7 @@ pub(super) async fn ask(node: &Node, page: &str, query: Option<&str>, accept: &s
         Some(query) => format!("/{page}?{query}"),
         None => format!("/{page}"),
     };
-    let response = match timeout(ANSWER_TIMEOUT, get(address, &path, streams)).await {
+    let response = match timeout(ANSWER_TIMEOUT, get(address, &path, streams, token)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::debug!(node = node.id, %address, %error, "a data plane's endpoint cannot be asked");
@@ -71,6 +78,12 @@ pub(super) async fn ask(node: &Node, page: &str, query: Option<&str>, accept: &s
         );
     }
     let status = response.status();
+    if status == http::StatusCode::UNAUTHORIZED {
+        return text(
+            502,
+            "this data plane asks for another token: its key `http_token` and that of the control process must be the same\n",
+        );
+    }
     if streams && status.is_success() {
         let mut passed = whole(200, EVENT_STREAM, Bytes::new());
         *passed.body_mut() = response.into_body().boxed();
@@ -95,15 +108,18 @@ async fn get(
     address: SocketAddr,
     path: &str,
     streams: bool,
+    token: Option<&ViewerToken>,
 ) -> Result<hyper::Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, or when nobody wants it any more.
     tokio::spawn(connection);
     let accept = if streams { EVENT_STREAM } else { "application/json" };
-    let request = hyper::Request::get(path)
+    let mut request = hyper::Request::get(path)
         .header(http::header::HOST, address.to_string())
-        .header(http::header::ACCEPT, accept)
-        .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
+        .header(http::header::ACCEPT, accept);
+    if let Some(token) = token {
+        request = request.header(http::header::AUTHORIZATION, token.authorization());
+    }
+    Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
 }

@@ -193,7 +193,8 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "http",
-        doc: "Address of metrics, health, statistics and taps (HTTP/1.1), or \"off\". Who reaches it sees the names of agents and topics.",
+        doc: "Address of metrics, health, statistics and taps (HTTP/1.1), or \"off\". Who reaches it sees the names of agents and topics, so \
+              anywhere but on loopback it needs `http_token`.",
         reload: false,
         get: |config| {
             Value::Text(
@@ -211,6 +212,13 @@ const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    file!(
+        "http_token",
+        "File with a token that whoever asks there must show, health (/healthz, /readyz) excepted: as a bearer token, or as the password \
+         of whatever user (at least 24 characters; `openssl rand -base64 32`). It is sent in the clear: between machines, reach `http` \
+         through a private network or a proxy that encrypts. Empty: none is asked for.",
+        http_token
+    ),
     Key {
         name: "drain_ms",
         doc: "How long agents have to leave at shutdown before their streams are ended.",

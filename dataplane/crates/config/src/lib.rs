@@ -104,6 +104,8 @@ pub struct Config {
     pub access_grants: Option<PathBuf>,
     /// Where metrics and health are served; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// File of the token that whoever asks there must show.
+    pub http_token: Option<PathBuf>,
     /// TLS certificate chain, PEM.
     pub tls_certificate: Option<PathBuf>,
     /// TLS private key, PEM.
@@ -162,6 +164,7 @@ impl Default for Config {
             access_policy: None,
             access_grants: None,
             http: Some(SocketAddr::from(([127, 0, 0, 1], 46359))),
+            http_token: None,
             tls_certificate: None,
             tls_key: None,
             tls_client_ca: None,
@@ -229,6 +232,14 @@ impl Config {
             return contradiction(
                 "`topics.durable` says which of the topics of `topics.retain` and `topics.replay` outlive the node, and there are none".into(),
             );
+        }
+        if let Some(address) = self.http.filter(|address| !address.ip().is_loopback())
+            && self.http_token.is_none()
+        {
+            return contradiction(format!(
+                "`http` tells who reaches it the names of agents and topics, and is not encrypted: on {address} it needs `http_token`, a \
+                 file with a token that is to be shown; or serve it on loopback, or \"off\""
+            ));
         }
         self.check_control()?;
         if !self.observe.otlp_endpoint.is_empty() && !self.observe.otlp_endpoint.starts_with("http://") {
