@@ -1,11 +1,12 @@
 //! What `scripts/run` shows: a few agents in one process do each pattern once through a real gateway, and say who did what and
 //! how long it took. Ends 0 if all of it worked, else 1 with the cause.
 //!
-//! In the profile `strict` all that they say is end-to-end encrypted ([`protected`]); in `development` it is legible ([`plain`]).
+//! In the profile `strict` all that they say to each other is end-to-end encrypted ([`protected`]); in `development` it is legible ([`plain`]).
 //!
 //! `cargo run -p ringgate-client --example demo -- --url http://127.0.0.1:46357` for a gateway of profile `development`; for others
 //! with `--url https://… --control https://… --control-ca FILE --join-token TOKEN`: then each agent enrols first.
 
+mod context;
 mod plain;
 mod protected;
 
@@ -63,9 +64,10 @@ async fn main() -> ExitCode {
 async fn demo(arguments: &Arguments) -> Result<(), Failure> {
     let stage = Stage::new(arguments)?;
     match stage.enrollment {
-        Some(_) => protected::demo(&stage).await,
-        None => plain::demo(&stage).await,
+        Some(_) => protected::demo(&stage).await?,
+        None => plain::demo(&stage).await?,
     }
+    context::shared_context(&stage).await
 }
 
 /// Where agents come from.
