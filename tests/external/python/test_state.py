@@ -222,6 +222,7 @@ def test_kill_9_while_writing_loses_nothing_that_was_acknowledged(durable):
     acknowledged, value = {}, 0
     chance = random.Random(7)
     for round in range(KILLS):
+        print(f"round {round}")  # shown where a test fails, and by -s
         gateway = wait.until(lambda: started(durable), "the kernel has freed the rings of those that were killed")
         agents = [
             Agent(connect(gateway.address), f"acme/kill/writer/{n}", owns_channel=True) for n in range(3)
@@ -238,7 +239,9 @@ def test_kill_9_while_writing_loses_nothing_that_was_acknowledged(durable):
         wanted = chance.randrange(1, len(writes))
         deadline = time.monotonic() + wait.DEADLINE_S
         while sum(len(agent.unread()) for agent in agents) < wanted:
-            assert time.monotonic() < deadline, "no acknowledgements come"
+            assert gateway.is_alive(), f"round {round}: the gateway ended:\n{gateway.output()[-4000:]}"
+            unread = [len(agent.unread()) for agent in agents]
+            assert time.monotonic() < deadline, f"round {round}: no more acknowledgements than {unread}; {gateway.output()[-4000:]}"
         gateway.process.kill()
         gateway.wait_for_exit()
         for agent in agents:
