@@ -158,7 +158,9 @@ def test_a_restart_keeps_what_was_decided(up):
     agent = up.join(kept, "acme/demo/kept/1")
     agent.round_trip()
     refused = Agent(up.channel(lost), owns_channel=True)
-    assert refused.wait_for_end()[0] == grpc.StatusCode.UNAVAILABLE
+    code, text = refused.wait_for_end()
+    # In the handshake; or a moment later, where the node was stopped before it was told and starts on what it had.
+    assert code == grpc.StatusCode.UNAVAILABLE or text.startswith("REVOKED"), (code, text)
     for agent in (agent, refused):
         agent.close()
 
