@@ -51,6 +51,7 @@ impl Driven {
         let front = FrontConfig::new(agents, &config).expect("no dialect has files");
         let settings = ShardConfig {
             http2: Arc::new(config.http2),
+            http2_client: Arc::new(config.http2),
             message_bytes_max: config.limits.message_bytes_max as u32,
             send_bytes_max: config.send_bytes_max,
             input_bytes_max: config.connection_input_bytes_max,

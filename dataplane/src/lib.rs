@@ -5,6 +5,7 @@
 //!   shard      one core: ring, connections, calls, the loop        observe   counters and HTTP, off the data cores
 //!   front      all dialects as one service of a shard
 //!   agents     the native dialect                                  config    keys, file, command line
+//!   neighbours links to other nodes, and this node's part in their network
 //!   names      the dialects that route by hashed name: SLIM v3, AGP 2025
 //!   mesh       core to core                                        tls       sessions over byte buffers
 //!   rules      who is trusted, who may do what                     control   the link to the control process
@@ -19,6 +20,7 @@ pub mod front;
 pub mod log;
 pub mod mesh;
 pub mod names;
+pub mod neighbours;
 pub mod observe;
 pub mod rules;
 pub mod runtime;

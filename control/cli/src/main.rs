@@ -71,6 +71,10 @@ enum Command {
     Top(watch::Top),
     /// List topics, with how often they are published to.
     Topics(watch::Topics),
+    /// List a data plane's links to other nodes.
+    Links(watch::Network),
+    /// List the nodes that a data plane knows, and how it reaches them.
+    Routes(watch::Network),
     /// Show what passes through a data plane, as it passes: names, sizes and times, never payload.
     Tap(watch::Tap),
     /// List conversations that were seen lately.
@@ -116,6 +120,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Doctor(arguments) => doctor::run(out, &arguments),
         Command::Top(arguments) => watch::top(arguments).await,
         Command::Topics(arguments) => watch::topics(out, arguments).await,
+        Command::Links(arguments) => watch::links(out, arguments).await,
+        Command::Routes(arguments) => watch::routes(out, arguments).await,
         Command::Tap(arguments) => watch::tap(out, arguments).await,
         Command::Conversations(arguments) => watch::conversations(out, arguments).await,
         Command::Conversation(arguments) => watch::conversation(out, arguments).await,

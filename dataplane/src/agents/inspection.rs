@@ -25,6 +25,7 @@ pub(super) fn inspect(gateway: &Gateway, inspection: &Inspection) -> Vec<Row> {
             .map(agent)
             .collect(),
         Inspection::Topics { most } => gateway.topics(*most).into_iter().map(topic).collect(),
+        Inspection::Links { .. } | Inspection::Nodes { .. } => Vec::new(),
     }
 }
 

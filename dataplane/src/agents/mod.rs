@@ -47,6 +47,8 @@ pub struct Agents {
     /// By the index of the session: its call, while it has one.
     calls: Vec<Option<Open>>,
     outbound: VecDeque<(usize, Message)>,
+    /// For other nodes.
+    network: VecDeque<ToNetwork>,
     resumed: VecDeque<SessionId>,
     ended: VecDeque<SessionId>,
     /// Those among them whose credential is no longer good.
@@ -76,6 +78,27 @@ pub enum Message {
 pub struct Followed {
     message: CoreMessage,
     travel: Travel,
+}
+
+/// What other nodes are to be told.
+#[derive(Debug)]
+pub enum ToNetwork {
+    /// Messages of a topic, as subscribers get them.
+    Published {
+        /// Their topic.
+        topic: Arc<str>,
+        /// One behind the other.
+        bytes: Bytes,
+        /// How many.
+        messages: u32,
+    },
+    /// How many subscribers a pattern has on this node.
+    Wanted {
+        /// Which pattern.
+        pattern: Arc<str>,
+        /// On all cores.
+        subscribers: u32,
+    },
 }
 
 /// What one core's agents are made from.
@@ -154,6 +177,7 @@ impl Agents {
             encoder: AgpEncoder::new(ArenaConfig::default()),
             calls: Vec::new(),
             outbound: VecDeque::new(),
+            network: VecDeque::new(),
             resumed: VecDeque::new(),
             ended: VecDeque::new(),
             expelled: VecDeque::new(),
@@ -184,6 +208,18 @@ impl Agents {
                     };
                     self.outbound.push_back((core.index(), message));
                 }
+                Effect::ToNetwork {
+                    topic,
+                    bytes,
+                    messages,
+                } => self.network.push_back(ToNetwork::Published {
+                    topic,
+                    bytes,
+                    messages,
+                }),
+                Effect::Wanted { pattern, subscribers } => {
+                    self.network.push_back(ToNetwork::Wanted { pattern, subscribers });
+                }
                 Effect::Step(step) => {
                     let gateway = &self.gateway;
                     self.tracer.step(step, |session| gateway.name_of(session));
@@ -212,6 +248,41 @@ impl Agents {
                 Effect::Absent(name) => self.reporter.presence(Observation::Absent(name.to_string())),
             }
         }
+    }
+
+    /// From now on these are the agents of a network's node: see [`Gateway::join_network`].
+    pub(crate) fn join_network(&mut self) {
+        self.gateway.join_network();
+        self.effects();
+    }
+
+    /// The next thing to tell other nodes.
+    pub(crate) fn next_to_network(&mut self) -> Option<ToNetwork> {
+        self.network.pop_front()
+    }
+
+    /// Other nodes have so many subscribers of a pattern.
+    pub(crate) fn wanted_elsewhere(&mut self, pattern: &str, subscribers: u32, now: &Now) {
+        let now = self.at(now);
+        self.gateway
+            .wanted_elsewhere(pattern, subscribers, &now, &mut self.encoder);
+        self.effects();
+    }
+
+    /// Messages of another node.
+    pub(crate) fn published_elsewhere(&mut self, topic: &str, bytes: Bytes, messages: u32, now: &Now) {
+        let now = self.at(now);
+        self.gateway
+            .published_elsewhere(topic, bytes, messages, &now, &mut self.encoder);
+        self.effects();
+    }
+
+    /// Messages of another node were lost.
+    pub(crate) fn lost_elsewhere(&mut self, topic: &str, messages: u64, now: &Now) {
+        let now = self.at(now);
+        self.gateway
+            .lost_elsewhere(topic, messages, &now, &mut self.encoder);
+        self.effects();
     }
 
     /// Gives the gateway a message that is followed: by itself, so that all that becomes of it is told and nothing else.
@@ -462,6 +533,7 @@ impl Service for Agents {
 
     fn has_pending(&self) -> bool {
         !self.outbound.is_empty()
+            || !self.network.is_empty()
             || !self.resumed.is_empty()
             || !self.ended.is_empty()
             || !self.expelled.is_empty()
@@ -534,6 +606,8 @@ impl Service for Agents {
                 let _ = done.try_send(());
             }
             Order::Watch(watch) => self.tracer.set_watch(&watch),
+            // Not of agents.
+            Order::Unconnected { .. } => {}
             Order::Logged(report) => {
                 self.gateway.logged(report, &now, &mut self.encoder);
                 self.effects();

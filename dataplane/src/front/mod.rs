@@ -3,11 +3,13 @@
 //! ```text
 //!            ┌─ /agp.v1.AgentGateway/Open ──────────────────────► agents
 //!   call ────┼─ /dataplane.proto.v1.DataPlaneService/OpenChannel ► slim
-//!            └─ /pubsub.proto.v1.PubSubService/OpenChannel ──────► agp2025
+//!            ├─ /pubsub.proto.v1.PubSubService/OpenChannel ──────► agp2025
+//!            └─ /agp.neighbour.v1.Neighbours/Link ────────────────► neighbours
 //!   stream: two bits of its tag say whose it is
 //! ```
 //!
-//! The dialects share listener, connections and cores, but nothing that they hold: no message crosses from one to another.
+//! The dialects share listener, connections and cores, but nothing that they hold: no message crosses from one to another. Links to
+//! other nodes are for the native dialect: what other nodes want, and what they publish, goes through core 0's agents.
 
 mod error;
 mod tag;
@@ -28,6 +30,7 @@ pub use error::FrontError;
 use crate::agents::{AGP_SERVICE, Agents, AgentsConfig, random};
 use crate::config::{Config, DialectConfig, HeaderMac};
 use crate::names::{Gate, Labels, Names, Served, Watched};
+use crate::neighbours::{self, Neighbours, NeighboursConfig};
 use crate::observe::{Hops, Inspection, Order, Row};
 use crate::shard::{Answer, CallId, Closing, Flow, Now, Peer, Service, StreamTag};
 use tag::Whose;
@@ -37,6 +40,7 @@ pub struct Front {
     agents: Agents,
     slim: Option<Names<Slim>>,
     agp2025: Option<Names<PubSub>>,
+    neighbours: Option<Neighbours>,
     core: usize,
     cores: usize,
     /// Cores that still listen, this one included.
@@ -53,6 +57,7 @@ pub struct FrontConfig {
     agents: AgentsConfig,
     slim: Option<(Served, slim::SlimConfig, SwitchConfig)>,
     agp2025: Option<(Served, PubSubConfig, SwitchConfig)>,
+    neighbours: Option<NeighboursConfig>,
 }
 
 /// What cores tell each other.
@@ -64,6 +69,8 @@ pub enum Message {
     Slim(ringgate_switch::CoreMessage),
     /// Of AGP 2025.
     Agp2025(ringgate_switch::CoreMessage),
+    /// Of links to other nodes.
+    Neighbours(crate::neighbours::Message),
     /// The sender has stopped to listen.
     Deaf,
 }
@@ -115,7 +122,16 @@ impl FrontConfig {
             agents,
             slim,
             agp2025,
+            neighbours: None,
         })
+    }
+
+    /// With links to other nodes.
+    pub fn linked(self, neighbours: NeighboursConfig) -> FrontConfig {
+        FrontConfig {
+            neighbours: Some(neighbours),
+            ..self
+        }
     }
 
     /// Full names of the gRPC services that reflection describes: the native one. The others' clients bring their own types.
@@ -175,6 +191,9 @@ impl Front {
             agents: Agents::new(config.agents, core, cores),
             slim,
             agp2025,
+            neighbours: config
+                .neighbours
+                .map(|neighbours| Neighbours::new(neighbours, core, Instant::now())),
             core,
             cores,
             listening: cores,
@@ -240,6 +259,10 @@ macro_rules! to_owner {
             Whose::Agents => $front.agents.$method(tag $(, $argument)*),
             Whose::Slim => $front.slim.$as().map_or($void, |slim| slim.$method(tag $(, $argument)*)),
             Whose::Agp2025 => $front.agp2025.$as().map_or($void, |agp2025| agp2025.$method(tag $(, $argument)*)),
+            Whose::Neighbours => $front
+                .neighbours
+                .$as()
+                .map_or($void, |neighbours| neighbours.$method(tag $(, $argument)*)),
         }
     }};
 }
@@ -253,6 +276,9 @@ macro_rules! to_all {
         }
         if let Some(agp2025) = &mut $front.agp2025 {
             agp2025.$method($($argument),*);
+        }
+        if let Some(neighbours) = &mut $front.neighbours {
+            neighbours.$method($($argument),*);
         }
     }};
 }
@@ -273,6 +299,13 @@ impl Service for Front {
                     .map(|agp2025| agp2025.call(call, request, peer, now));
                 (Whose::Agp2025, answer)
             }
+            neighbours::SERVICE => {
+                let answer = self
+                    .neighbours
+                    .as_mut()
+                    .map(|neighbours| neighbours.call(call, request, peer, now));
+                (Whose::Neighbours, answer)
+            }
             _ => (Whose::Agents, Some(self.agents.call(call, request, peer, now))),
         };
         match answer {
@@ -280,6 +313,15 @@ impl Service for Front {
             Some(answer) => answer,
             None => Answer::Refuse(switched_off(request)),
         }
+    }
+
+    fn connected(&mut self, call: CallId, ticket: u64, peer: &Peer, now: &Now) -> Option<StreamTag> {
+        let tag = self.neighbours.as_mut()?.connected(call, ticket, peer, now)?;
+        Some(Whose::Neighbours.mark(tag))
+    }
+
+    fn message_bytes_max(&self, stream: StreamTag, node: u32) -> u32 {
+        to_owner!(self.as_ref.message_bytes_max(stream, node), node)
     }
 
     fn admits(&self, peer: &Peer, now: &Now) -> Result<(), Rejection> {
@@ -330,6 +372,9 @@ impl Service for Front {
 
     fn turn_end(&mut self, now: &Now) {
         to_all!(self.turn_end(now));
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.exchange(&mut self.agents, now);
+        }
     }
 
     fn next_ready(&mut self) -> Option<CallId> {
@@ -337,6 +382,7 @@ impl Service for Front {
             .next_ready()
             .or_else(|| self.slim.as_mut()?.next_ready())
             .or_else(|| self.agp2025.as_mut()?.next_ready())
+            .or_else(|| self.neighbours.as_mut()?.next_ready())
     }
 
     #[inline]
@@ -360,6 +406,7 @@ impl Service for Front {
         self.agents.has_pending()
             || self.slim.as_ref().is_some_and(Names::has_pending)
             || self.agp2025.as_ref().is_some_and(Names::has_pending)
+            || self.neighbours.as_ref().is_some_and(Neighbours::has_pending)
             || !self.to_tell.is_empty()
     }
 
@@ -377,6 +424,9 @@ impl Service for Front {
         }
         if let Some((core, message)) = self.agp2025.as_mut().and_then(Names::next_outbound) {
             return Some((core, Message::Agp2025(message)));
+        }
+        if let Some((core, message)) = self.neighbours.as_mut().and_then(Neighbours::next_outbound) {
+            return Some((core, Message::Neighbours(message)));
         }
         let others = self.to_tell.by_ref();
         others
@@ -397,6 +447,11 @@ impl Service for Front {
                     agp2025.receive(from, message, now);
                 }
             }
+            Message::Neighbours(message) => {
+                if let Some(neighbours) = &mut self.neighbours {
+                    neighbours.receive(from, message, now);
+                }
+            }
             Message::Deaf => self.deaf(now),
         }
     }
@@ -404,7 +459,8 @@ impl Service for Front {
     fn next_deadline(&self) -> Option<Instant> {
         let slim = self.slim.as_ref().and_then(Names::next_deadline);
         let agp2025 = self.agp2025.as_ref().and_then(Names::next_deadline);
-        [self.agents.next_deadline(), slim, agp2025]
+        let neighbours = self.neighbours.as_ref().and_then(Neighbours::next_deadline);
+        [self.agents.next_deadline(), slim, agp2025, neighbours]
             .into_iter()
             .flatten()
             .min()
@@ -416,18 +472,30 @@ impl Service for Front {
 
     fn drain(&mut self, deadline: Duration, now: &Now) {
         self.agents.drain(deadline, now);
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.drain(deadline, now);
+        }
         self.draining = Some(deadline);
         self.to_tell = 0..self.cores;
         self.deaf(now);
     }
 
     fn obey(&mut self, order: Order, now: &Now) {
+        if let Order::Unconnected { ticket, cause } = &order {
+            if let Some(neighbours) = &mut self.neighbours {
+                neighbours.unconnected(*ticket, cause, now);
+            }
+            return;
+        }
         if let Order::Rules(rules, _) = &order {
             if let Some(slim) = &mut self.slim {
                 slim.set_rules(rules.clone());
             }
             if let Some(agp2025) = &mut self.agp2025 {
                 agp2025.set_rules(rules.clone());
+            }
+            if let Some(neighbours) = &mut self.neighbours {
+                neighbours.set_rules(rules.clone());
             }
         }
         self.agents.obey(order, now);
@@ -437,6 +505,7 @@ impl Service for Front {
         let mut counts = self.agents.counts();
         counts.extend(self.slim.iter().flat_map(Names::counts));
         counts.extend(self.agp2025.iter().flat_map(Names::counts));
+        counts.extend(self.neighbours.iter().flat_map(Neighbours::counts));
         counts
     }
 
@@ -464,6 +533,11 @@ impl Service for Front {
                 .iter()
                 .flat_map(|agp2025| agp2025.inspect(inspection)),
         );
+        rows.extend(
+            self.neighbours
+                .iter()
+                .flat_map(|neighbours| neighbours.inspect(inspection)),
+        );
         rows
     }
 
@@ -480,10 +554,13 @@ impl Service for Front {
 
 /// What a client is told whose dialect the node does not serve.
 fn switched_off(request: &Request) -> Status {
-    let section = if request.service() == slim::SERVICE {
-        "slim"
-    } else {
-        "agp2025"
+    let section = match request.service() {
+        slim::SERVICE => "slim",
+        neighbours::SERVICE => {
+            let text = "this node takes no links from other nodes: it has no control process that says which nodes there are";
+            return Status::new(Code::Unimplemented, text);
+        }
+        _ => "agp2025",
     };
     let text = format!(
         "{} is switched off on this node (key {section}.enabled)",

@@ -12,6 +12,8 @@ pub(super) enum Whose {
     Slim = 1,
     /// AGP 2025.
     Agp2025 = 2,
+    /// Links to other nodes.
+    Neighbours = 3,
 }
 
 /// Services tag their streams with an entry in the low half and a generation in the high half. No table has 2^30 entries (each entry
@@ -33,7 +35,8 @@ impl Whose {
         let whose = match (tag.0 & MASK) >> SHIFT {
             0 => Whose::Agents,
             1 => Whose::Slim,
-            _ => Whose::Agp2025,
+            2 => Whose::Agp2025,
+            _ => Whose::Neighbours,
         };
         (whose, StreamTag(tag.0 & !MASK))
     }
@@ -45,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_mark_comes_off_as_it_was_put_on() {
-        for whose in [Whose::Agents, Whose::Slim, Whose::Agp2025] {
+        for whose in [Whose::Agents, Whose::Slim, Whose::Agp2025, Whose::Neighbours] {
             for tag in [0, 7, u64::from(u32::MAX) << 32, (1 << 30) - 1] {
                 assert_eq!(Whose::of(whose.mark(StreamTag(tag))), (whose, StreamTag(tag)));
             }

@@ -36,8 +36,8 @@ const EVENTS_BEFORE: usize = 100;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-const PATHS: &str = "there are /healthz, /readyz, /metrics, /stats, /corez, /connz, /subz, /agentz, /topicz, /conversations, \
-                     /conversation?id=, /tap and /events\n";
+const PATHS: &str = "there are /healthz, /readyz, /metrics, /stats, /corez, /connz, /subz, /linkz, /nodez, /agentz, /topicz, \
+                     /conversations, /conversation?id=, /tap and /events\n";
 
 /// The endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +222,8 @@ fn answer(observer: &Observer, path: &str, query: &Query, format: Format) -> Ans
         "/corez" => Answer::json(&observer.corez()),
         "/connz" => Answer::json(&observer.connz(page)),
         "/subz" => Answer::json(&observer.subz(page)),
+        "/linkz" => Answer::json(&observer.linkz(page)),
+        "/nodez" => Answer::json(&observer.nodez(page)),
         "/topicz" => Answer::json(&observer.topicz(page)),
         "/agentz" => Answer::json(&observer.agentz(query.text("after"), page)),
         "/conversations" => Answer::json(&observer.flows().conversations(page.skip(), page.most())),

@@ -29,6 +29,23 @@ pub enum Command {
     Drain(Duration),
     /// Something for the service of the core.
     Order(Order),
+    /// Take over a connection that the service asked for.
+    Connected(Connected),
+}
+
+/// A connection made for the service of a core.
+#[derive(Debug)]
+pub struct Connected {
+    /// By which the service asked for it.
+    pub ticket: u64,
+    /// The connection.
+    pub stream: std::net::TcpStream,
+    /// The other end.
+    pub address: std::net::SocketAddr,
+    /// Path of the call to make on it.
+    pub path: &'static str,
+    /// TLS, where the connection is to be encrypted. Whom it trusts does not go by the server's address.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// Something for the service of a core to do.
@@ -44,6 +61,13 @@ pub enum Order {
     Watch(Arc<Watch>),
     /// What became of pieces of the core's log.
     Logged(LogReport),
+    /// A connection that the service asked for could not be made.
+    Unconnected {
+        /// By which the service asked for it.
+        ticket: u64,
+        /// Why.
+        cause: Arc<str>,
+    },
 }
 
 /// A core's end.

@@ -22,6 +22,16 @@ pub enum Inspection {
         /// Rows.
         most: usize,
     },
+    /// Its links to other nodes.
+    Links {
+        /// Rows.
+        most: usize,
+    },
+    /// The nodes of its network.
+    Nodes {
+        /// Rows.
+        most: usize,
+    },
     /// Topics that its agents publish to, the busiest first.
     Topics {
         /// Rows.

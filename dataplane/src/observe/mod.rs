@@ -30,7 +30,7 @@ pub use flow::{FlowEvent, FlowInput, FlowSender, FlowSource, Kind, Stage, Subjec
 pub use flows::Flows;
 pub use hops::{Hop, HopKey, Hops, Sampler};
 pub use http::{HttpError, serve};
-pub use inbox::{Command, CommandSender, Inbox, Order, inbox};
+pub use inbox::{Command, CommandSender, Connected, Inbox, Order, inbox};
 pub use inspection::{Inspection, Row, in_order};
 pub use link_status::LinkStatus;
 pub use observation::{

@@ -244,6 +244,18 @@ impl Observer {
         json!({"node": self.of.node, "subscriptions": page.of(rows)})
     }
 
+    /// `/linkz`: links to other nodes, and those that are wanted and are not there.
+    pub fn linkz(&self, page: Page) -> Value {
+        let rows = self.inspect(&Inspection::Links { most: page.end() });
+        json!({"node": self.of.node, "links": page.of(rows)})
+    }
+
+    /// `/nodez`: the nodes of the network, and how they are reached.
+    pub fn nodez(&self, page: Page) -> Value {
+        let rows = self.inspect(&Inspection::Nodes { most: page.end() });
+        json!({"node": self.of.node, "nodes": page.of(rows)})
+    }
+
     /// `/topicz`: the busiest first.
     pub fn topicz(&self, page: Page) -> Value {
         let rows = self.inspect(&Inspection::Topics { most: page.end() });

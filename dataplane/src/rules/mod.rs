@@ -174,6 +174,30 @@ impl Rules {
         }
     }
 
+    /// Name of the node that showed this chain.
+    ///
+    /// # Errors
+    /// [`Rejection`]; also for who is no node, and where nobody says who is one.
+    pub fn node(&self, chain: &[CertificateDer<'_>], unix_seconds: i64) -> Result<String, Rejection> {
+        let strict = self
+            .strict
+            .as_ref()
+            .ok_or_else(|| rejection(Reason::UnknownIssuer))?;
+        let verified = strict
+            .verifier
+            .verify(chain, time(unix_seconds))
+            .map_err(rejection)?;
+        match &verified.subject {
+            Subject::Node(id) => Ok(id.to_string()),
+            subject => Err(Rejection {
+                code: "NOT_A_NODE",
+                reason: format!(
+                    "the credential is for {subject}, which is no node; only nodes link to each other"
+                ),
+            }),
+        }
+    }
+
     /// Who showed this bearer token with this proof, made for a call of `uri`. That the proof is new is checked when it is
     /// [used up](ringgate_policy::Authority::use_up).
     ///

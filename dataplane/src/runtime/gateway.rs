@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ringgate_identity::tls::{Expected, client_config, server_verifier};
 use ringgate_identity::{SharedVerifier, ViewerToken};
 use ringgate_state::TopicRules;
-use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Node, StartError, clients_by_the_web, cores};
+use super::{Node, StartError, clients_by_the_web, cores, dial};
 use crate::agents::{AgentsConfig, random};
 use crate::config::{Config, Profile, Sources};
 use crate::control::{Link, LinkSender};
 use crate::front::{Front, FrontConfig};
 use crate::log::Log;
+use crate::neighbours::{DialRequest, NeighboursConfig};
 use crate::observe::{
     Command, Exporter, FlowInput, Flows, Observation, Observed, Observer, Order, Reporter, SecurityCounts,
     Seen, flows, observations, serve,
@@ -39,6 +41,17 @@ struct Setup {
     /// The listener's certificate, where it is in files.
     certificate: Option<Arc<FileCertificate>>,
     link: Option<Link>,
+    links: Links,
+}
+
+/// How nodes link to each other.
+enum Links {
+    /// Not at all: nobody says which nodes there are.
+    None,
+    /// In the clear, on loopback.
+    Plaintext,
+    /// Both ends show their certificates of the trust domain.
+    Encrypted(Arc<ClientConfig>),
 }
 
 /// Runs a gateway until it is told to stop.
@@ -53,6 +66,7 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         tls,
         certificate,
         link,
+        links,
     } = Setup::new(sources, &reporter)?;
     let (flow_source, flow_input) = flows();
     let token = config.http_token.as_deref().map(ViewerToken::read).transpose()?;
@@ -77,7 +91,20 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         observe: config.observe.clone(),
         flows: flow_source,
     };
+    let (seed, linking_rules) = (agents.seed, agents.rules.clone());
     let front = FrontConfig::new(agents, &config)?;
+    let (dialler, requests) = dial::dialler();
+    let front = match &links {
+        Links::None => front,
+        Links::Plaintext | Links::Encrypted(_) => front.linked(NeighboursConfig {
+            rules: linking_rules,
+            node: config.node.clone(),
+            neighbours: config.neighbours.clone(),
+            dialler,
+            incarnation: unix_micros(),
+            seed,
+        }),
+    };
     let node = Node::start_with(&config, tls, front.services(), move |core, cores| {
         Front::new(front.clone(), core, cores)
     })?;
@@ -97,6 +124,8 @@ pub fn run(sources: &Sources) -> Result<(), StartError> {
         counts: reporter.counts().clone(),
         link,
         token,
+        requests,
+        links,
     };
     service.block_on(attendant.attend(node, observations, flow_input))?;
     // The cores have ended: what they sent is written.
@@ -117,6 +146,8 @@ impl Setup {
             return Setup::alone(config, reporter);
         }
         let (link, start) = Link::start(sources.clone(), config)?;
+        let nodes = server_verifier(start.verifier.clone(), Expected::AnyNode);
+        let links = client_config(nodes, Some(start.credential.clone())).map_err(tls::Error::from)?;
         let files = file_certificate(&start.config)?;
         let certificate: Arc<dyn ResolvesServerCert> = match &files {
             Some(files) => files.clone(),
@@ -132,6 +163,7 @@ impl Setup {
             config: start.config,
             rules: start.rules,
             certificate: files,
+            links: Links::Encrypted(Arc::new(links)),
             link: Some(link),
         })
     }
@@ -154,11 +186,16 @@ impl Setup {
             None => None,
             Some(certificate) => Some(tls::server_config(certificate.clone(), clients)?),
         };
+        let links = match config.profile {
+            Profile::Strict => Links::None,
+            Profile::Development => Links::Plaintext,
+        };
         Ok(Setup {
             config,
             rules,
             tls,
             certificate,
+            links,
             link: None,
         })
     }
@@ -182,12 +219,15 @@ struct Attendant {
     link: Option<LinkSender>,
     /// What those who look must show.
     token: Option<ViewerToken>,
+    /// Connections to neighbours that are to be made.
+    requests: mpsc::Receiver<DialRequest>,
+    links: Links,
 }
 
 impl Attendant {
     /// Serves the operator, waits for the signal to stop, drains, and returns when all cores have ended.
     async fn attend(
-        self,
+        mut self,
         node: Node,
         observations: mpsc::Receiver<Observation>,
         flow_input: FlowInput,
@@ -207,6 +247,15 @@ impl Attendant {
             flows: flows.clone(),
         }));
         tokio::spawn(flows.run());
+        let (_, none) = mpsc::channel(1);
+        let requests = std::mem::replace(&mut self.requests, none);
+        if let Some(first) = node.commands().into_iter().next() {
+            let tls = match &self.links {
+                Links::Encrypted(tls) => Some(tls.clone()),
+                Links::None | Links::Plaintext => None,
+            };
+            tokio::spawn(dial::dial(requests, first, tls));
+        }
         if let Some(exporter) = Exporter::new(observer.clone(), &config.observe) {
             tokio::spawn(exporter.run());
         }
@@ -306,6 +355,12 @@ fn log(seen: &Seen) {
         detail = event.detail,
         "security event"
     );
+}
+
+/// Grows from start to start, as long as the clock does.
+fn unix_micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |time| time.as_micros() as u64)
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

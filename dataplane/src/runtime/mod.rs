@@ -2,6 +2,7 @@
 //! the operator's endpoint, signals, drain ([`run`]).
 
 mod cores;
+mod dial;
 mod error;
 mod gateway;
 mod listen;
@@ -26,6 +27,9 @@ use crate::tls::{self, Clients, FileCertificate};
 const GLOMMIO_IO_BYTES: usize = 256 * 1024;
 /// Open files wanted: a gateway holds one for each connection.
 const OPEN_FILES_WANTED: u64 = 1 << 20;
+
+/// A quiet link is asked whether it is alive this often, and has as long to answer.
+const LINK_KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Shards of some service, running.
 pub struct Node {
@@ -68,6 +72,7 @@ impl Node {
         let address = listen::local_address(&listeners)?;
         let shard = ShardConfig {
             http2: Arc::new(config.http2),
+            http2_client: Arc::new(http2_client(&config.http2)),
             message_bytes_max: config.limits.message_bytes_max as u32,
             send_bytes_max: config.send_bytes_max,
             input_bytes_max: config.connection_input_bytes_max,
@@ -228,6 +233,16 @@ fn tls_by_files(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, St
         Arc::new(certificate),
         clients_by_the_web(config),
     )?))
+}
+
+/// How this node is a client of its neighbours: a link that is dead must be known to be, soon.
+fn http2_client(server: &ringgate_http2::Config) -> ringgate_http2::Config {
+    ringgate_http2::Config {
+        keepalive_interval: Some(LINK_KEEPALIVE),
+        keepalive_timeout: LINK_KEEPALIVE,
+        idle_timeout: None,
+        ..*server
+    }
 }
 
 fn clients_by_the_web(config: &Config) -> Clients {

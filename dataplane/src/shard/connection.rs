@@ -105,6 +105,8 @@ pub(crate) struct Connection {
     wants_quickack: bool,
     /// In the shard's list of connections to acknowledge.
     quickack_listed: bool,
+    /// The call to make, by its ticket and path, once it is known who the server is.
+    to_call: Option<(u64, &'static str)>,
 }
 
 impl Connection {
@@ -129,6 +131,7 @@ impl Connection {
             input_bytes: 0,
             wants_quickack: false,
             quickack_listed: false,
+            to_call: None,
         }
     }
 
@@ -158,6 +161,9 @@ impl Connection {
     }
 
     fn plaintext<S: Service>(&mut self, mut input: &[u8], cx: &mut Context<'_, S>) {
+        if let Some((ticket, path)) = self.to_call.take() {
+            self.make_call(ticket, path, cx);
+        }
         while self.phase == Phase::Open {
             match self.http2.receive(&mut input, cx.now.mono) {
                 Ok(Some(event)) => self.event(event, cx),
@@ -183,8 +189,13 @@ impl Connection {
                 headers,
                 end_stream,
                 ..
-            } => self.request(key, headers, end_stream, cx),
-            Event::Trailers { key, .. } => self.input_end(key, cx),
+            } if self.http2.is_server() => self.request(key, headers, end_stream, cx),
+            Event::Headers {
+                headers, end_stream, ..
+            } => self.response(&headers, end_stream, cx),
+            Event::Trailers { key, .. } if self.http2.is_server() => self.input_end(key, cx),
+            Event::Trailers { headers, .. } => self.response(&headers, true, cx),
+            Event::Reset { .. } if !self.http2.is_server() => self.end(Closing::Lost, cx),
             Event::Reset { key, .. } => {
                 self.call_over(key.index(), Closing::Orderly, cx);
                 self.http2.forget(key);
@@ -332,12 +343,76 @@ impl Connection {
             }
         };
         let oversize = match kind {
-            Kind::Stream(tag) => cx.service.oversize(tag),
+            Kind::Stream(tag) => {
+                message_bytes_max = cx.service.message_bytes_max(tag, message_bytes_max);
+                cx.service.oversize(tag)
+            }
             _ => Oversize::Fail,
         };
         let mut call = Call::new(key, kind, message_bytes_max, request.encoding, deadline);
         call.set_oversize(oversize);
         (Some(call), headers)
+    }
+
+    /// Makes the one call that a connection is for on which this end is the client: at once, or when the server has proved who it is.
+    pub(crate) fn call_when_known<S: Service>(
+        &mut self,
+        ticket: u64,
+        path: &'static str,
+        cx: &mut Context<'_, S>,
+    ) {
+        match &self.tls {
+            None => self.make_call(ticket, path, cx),
+            // The first it says is HTTP/2's SETTINGS.
+            Some(_) => self.to_call = Some((ticket, path)),
+        }
+    }
+
+    fn make_call<S: Service>(&mut self, ticket: u64, path: &str, cx: &mut Context<'_, S>) {
+        let authority = self.peer.address.to_string();
+        let headers = [
+            Header::new(b":method", b"POST"),
+            Header::new(b":scheme", if self.peer.encrypted { b"https" } else { b"http" }),
+            Header::new(b":path", path.as_bytes()),
+            Header::new(b":authority", authority.as_bytes()),
+            Header::new(b"te", b"trailers"),
+            Header::new(b"content-type", b"application/grpc"),
+        ];
+        let Ok(key) = self.http2.open(&headers, false) else {
+            return self.end(Closing::Lost, cx);
+        };
+        let Some(tag) = cx
+            .service
+            .connected(self.call_id(key), ticket, &self.peer, cx.now)
+        else {
+            return self.end(Closing::Orderly, cx);
+        };
+        let message_bytes_max = cx.service.message_bytes_max(tag, cx.message_bytes_max);
+        let call = Call::new(
+            key,
+            Kind::Stream(tag),
+            message_bytes_max,
+            Encoding::Identity,
+            None,
+        );
+        let index = key.index();
+        self.calls.resize_with(index + 1, || None);
+        self.calls[index] = Some(Box::new(call));
+        self.list(key);
+    }
+
+    /// The head or the end of the answer to this end's call.
+    fn response<S: Service>(&mut self, headers: &HeaderList, ends: bool, cx: &mut Context<'_, S>) {
+        if ends || headers.status() != Some(200) {
+            let message = headers.get(b"grpc-message").unwrap_or_default();
+            tracing::debug!(
+                peer = %self.peer.address,
+                status = headers.status(),
+                message = %message.escape_ascii(),
+                "the peer ended the call"
+            );
+            self.end(Closing::Lost, cx);
+        }
     }
 
     fn call_id(&self, key: StreamKey) -> CallId {
@@ -718,6 +793,9 @@ impl Connection {
             return self.call_resumed(key.index() as u32, Wait::Queue, cx);
         }
         if let Some(trailers) = call.end(cx.service) {
+            if !self.http2.is_server() {
+                return self.end(Closing::Orderly, cx);
+            }
             send_headers(&mut self.http2, key, &trailers, true);
             self.call_done(key, cx);
         }

@@ -38,7 +38,7 @@ use rustls::ServerConfig;
 pub use service::{Answer, CallId, Closing, Flow, Handler, Now, Peer, Service, StreamTag};
 
 use crate::mesh::Port;
-use crate::observe::{Command, CoreReport, Inbox, Order, ShardCounters};
+use crate::observe::{Command, Connected, CoreReport, Inbox, Order, ShardCounters};
 use crate::tls;
 use builtin::Builtin;
 use call::Wait;
@@ -72,6 +72,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub struct ShardConfig {
     /// HTTP/2 settings and limits.
     pub http2: Arc<ringgate_http2::Config>,
+    /// The same for connections on which this node is the client.
+    pub http2_client: Arc<ringgate_http2::Config>,
     /// Largest gRPC message taken, in bytes.
     pub message_bytes_max: u32,
     /// Bytes gathered in one send to one connection. More would delay the others and pin more for a reader that stalls.
@@ -342,6 +344,45 @@ impl<S: Service> Shard<S> {
         self.connections.list(index);
     }
 
+    /// Takes over a connection on which this end is the client.
+    fn connected(&mut self, connected: Connected) {
+        if self.draining.is_some() {
+            return;
+        }
+        let socket = match self.ring.adopt(connected.stream.into()) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(%error, "cannot take over a connection to a neighbour"),
+        };
+        let name = rustls::pki_types::ServerName::from(connected.address.ip());
+        let tls = connected
+            .tls
+            .map(|config| tls::Session::client(config, name))
+            .transpose();
+        let tls = match tls {
+            Ok(tls) => tls.map(Box::new),
+            Err(error) => {
+                tracing::warn!(%error, "cannot start TLS with a neighbour");
+                return self.ring.close(socket);
+            }
+        };
+        let peer = Peer {
+            address: connected.address,
+            encrypted: tls.is_some(),
+            certificate: None,
+            identity: std::cell::OnceCell::new(),
+        };
+        let http2 = ringgate_http2::Connection::client(self.config.http2_client.clone(), self.now.mono);
+        let examined = Examined::at(self.rules, self.now.mono);
+        let index = socket.index();
+        let connection = Box::new(Connection::new(socket, peer, http2, tls, examined));
+        self.connections.take(index, connection);
+        self.ring.receive(socket);
+        self.with(index, |connection, cx| {
+            connection.call_when_known(connected.ticket, connected.path, cx);
+        });
+        self.connections.list(index);
+    }
+
     fn sent(&mut self, socket: SocketId, result: std::io::Result<usize>) {
         self.counters.sends += 1;
         self.connections.sent(socket.index());
@@ -587,6 +628,7 @@ impl<S: Service> Shard<S> {
                     let _ = reply.try_send(self.service.inspect(&inspection));
                 }
                 Command::Drain(patience) => self.drain(patience),
+                Command::Connected(connected) => self.connected(connected),
                 Command::Order(order) => {
                     if matches!(order, Order::Rules(..)) {
                         self.rules += 1;

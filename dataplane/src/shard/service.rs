@@ -86,6 +86,18 @@ pub trait Service: 'static {
     /// A call begins.
     fn call(&mut self, call: CallId, request: &Request, peer: &Peer, now: &Now) -> Answer;
 
+    /// A connection that the service asked for stands, and `call` is being made on it: as which stream. None: it is no longer wanted.
+    fn connected(&mut self, call: CallId, ticket: u64, peer: &Peer, now: &Now) -> Option<StreamTag> {
+        let _ = (call, ticket, peer, now);
+        None
+    }
+
+    /// The largest message taken on a stream, where the node takes `node` bytes from agents. Asked once, when the stream begins.
+    fn message_bytes_max(&self, stream: StreamTag, node: u32) -> u32 {
+        let _ = stream;
+        node
+    }
+
     /// Whether a client may stay connected by the certificate that it showed. Asked when other rules came, and now and then.
     ///
     /// # Errors

@@ -4,20 +4,20 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use ringgate_uring::SendBuffer;
-use rustls::pki_types::CertificateDer;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 /// Plaintext memory kept from one flush to the next.
 const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
 /// Plaintext read at once: one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// A certificate chain as a client presents it, leaf first.
+/// A certificate chain as a peer presents it, leaf first.
 pub type Chain = Arc<[CertificateDer<'static>]>;
 
-/// A server's side of one TLS connection.
+/// One end of a TLS connection.
 pub(crate) struct Session {
-    rustls: ServerConnection,
+    rustls: Connection,
     scratch: Vec<u8>,
     closed: bool,
     certificate_told: bool,
@@ -32,16 +32,28 @@ pub(crate) enum Input {
 }
 
 impl Session {
+    /// The server's.
     pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
-        let mut rustls = ServerConnection::new(config)?;
+        Ok(Self::of(ServerConnection::new(config)?.into()))
+    }
+
+    /// The client's.
+    pub(crate) fn client(
+        config: Arc<ClientConfig>,
+        server: ServerName<'static>,
+    ) -> Result<Session, rustls::Error> {
+        Ok(Self::of(ClientConnection::new(config, server)?.into()))
+    }
+
+    fn of(mut rustls: Connection) -> Session {
         // What is written is bounded by what one flush gathers.
         rustls.set_buffer_limit(None);
-        Ok(Session {
+        Session {
             rustls,
             scratch: Vec::new(),
             closed: false,
             certificate_told: false,
-        })
+        }
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
@@ -52,7 +64,7 @@ impl Session {
         self.rustls.wants_write()
     }
 
-    /// Takes bytes from the socket and gives plaintext on, with the client's certificates (verified) where it showed any.
+    /// Takes bytes from the socket and gives plaintext on, with the peer's certificates (verified) where it showed any.
     ///
     /// # Errors
     /// The handshake or a record failed; the alert that says so is ready to be written.

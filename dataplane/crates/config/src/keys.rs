@@ -175,6 +175,13 @@ const KEYS: &[Key] = &[
         },
     },
     texts!(
+        "neighbours",
+        "Other nodes to keep a link to, as in [\"127.0.0.1:46457\"]: nodes that are linked, directly or over others, are one network, whose \
+         agents hear what is published on any of them. One end of a link is enough to name the other. Names of nodes (`node`) must \
+         differ. In the profile `strict` both ends show their certificates of the control process. Empty: none.",
+        neighbours
+    ),
+    texts!(
         "hosts",
         "DNS names and IP addresses that agents reach this node by: proofs of bearer tokens must be made for one of them, and the \
          control process certifies the node for them. Empty: localhost and the address of `listen`.",

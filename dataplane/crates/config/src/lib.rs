@@ -94,6 +94,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Names and addresses that agents reach the node by; see [`Config::hosts`].
     pub hosts: Vec<String>,
+    /// Nodes to keep a link to, host:port.
+    pub neighbours: Vec<String>,
     /// The domain of identities where no control process says it.
     pub trust_domain: String,
     /// The control process.
@@ -153,6 +155,7 @@ impl Default for Config {
             node: "ringgate".to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 46357)),
             hosts: Vec::new(),
+            neighbours: Vec::new(),
             trust_domain: "ringgate.local".to_owned(),
             control: ControlConfig {
                 urls: Vec::new(),
@@ -241,6 +244,7 @@ impl Config {
                  file with a token that is to be shown; or serve it on loopback, or \"off\""
             ));
         }
+        self.check_neighbours()?;
         self.check_control()?;
         if !self.observe.otlp_endpoint.is_empty() && !self.observe.otlp_endpoint.starts_with("http://") {
             return contradiction(format!(
@@ -267,6 +271,23 @@ impl Config {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn check_neighbours(&self) -> Result<(), ConfigError> {
+        for neighbour in &self.neighbours {
+            let port = neighbour.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return Err(ConfigError::Contradiction(format!(
+                    "`neighbours` cannot have {neighbour:?}: write HOST:PORT of the other node's listener"
+                )));
+            }
+        }
+        if !self.neighbours.is_empty() && self.profile == Profile::Strict && self.control.urls.is_empty() {
+            return Err(ConfigError::Contradiction(
+                "`neighbours` needs a control process (`control.url`): it certifies nodes, by which they know each other".into(),
+            ));
+        }
+        Ok(())
     }
 
     fn check_control(&self) -> Result<(), ConfigError> {

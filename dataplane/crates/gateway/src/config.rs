@@ -38,6 +38,7 @@ pub struct GatewayConfig {
 
 /// Most cores of a node.
 pub const CORES_MAX: u16 = 1024;
+const _: () = assert!(CORES_MAX < CoreId::NETWORK.0);
 
 impl GatewayConfig {
     /// Defaults of the profile `development` for one core.

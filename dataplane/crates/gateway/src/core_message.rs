@@ -32,6 +32,11 @@ pub(crate) enum Body {
         hold: Option<u64>,
     },
     GroupRun(Box<GroupRun>),
+    /// Messages of a topic were lost on their way from another node.
+    Lost {
+        topic: Arc<str>,
+        messages: u64,
+    },
     /// A publish that was held is settled.
     Released {
         hold: u64,

@@ -1,5 +1,8 @@
 //! What a gateway core wants done, and how it answers its caller.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use ringgate_policy::AgentName;
 
 use crate::code::Code;
@@ -37,6 +40,22 @@ pub enum Effect {
         core: CoreId,
         /// What.
         message: CoreMessage,
+    },
+    /// Pass messages on to the other nodes that want their topic.
+    ToNetwork {
+        /// Their topic.
+        topic: Arc<str>,
+        /// Messages as subscribers get them, one behind the other.
+        bytes: Bytes,
+        /// How many.
+        messages: u32,
+    },
+    /// Tell the other nodes how many subscribers a pattern has on this one.
+    Wanted {
+        /// Which pattern.
+        pattern: Arc<str>,
+        /// On all cores; 0: nobody wants it any more.
+        subscribers: u32,
     },
     /// The input of a session that was paused may go on.
     Resume(SessionId),

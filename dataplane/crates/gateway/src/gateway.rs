@@ -100,6 +100,8 @@ pub struct Gateway {
     /// Sessions that a `DISCONNECT` subscription ends, and that subscription's id.
     pub(crate) doomed: Vec<(SessionId, u64)>,
     pub(crate) following: Following,
+    /// This core stands for the other nodes of a network.
+    pub(crate) network: bool,
     effects: VecDeque<Effect>,
     numbers: u64,
     next_stall: Option<Instant>,
@@ -160,6 +162,7 @@ impl Gateway {
             loopback: VecDeque::new(),
             doomed: Vec::new(),
             following: Following::default(),
+            network: false,
             effects: VecDeque::new(),
             numbers: 0,
             next_stall: None,
@@ -606,6 +609,8 @@ impl Gateway {
     pub(crate) fn send(&mut self, core: CoreId, body: Body) {
         if core == self.core {
             self.loopback.push_back(body);
+        } else if core == CoreId::NETWORK {
+            self.send_network(body);
         } else {
             self.effects.push_back(Effect::ToCore {
                 core,

@@ -8,6 +8,9 @@ use std::time::Instant;
 pub struct CoreId(pub u16);
 
 impl CoreId {
+    /// The network beyond this node, which one core knows; see [`crate::Gateway::join_network`]. More than there can be cores.
+    pub(crate) const NETWORK: CoreId = CoreId(u16::MAX);
+
     /// Position among the cores of the node.
     pub fn index(self) -> usize {
         usize::from(self.0)

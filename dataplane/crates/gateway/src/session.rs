@@ -386,6 +386,19 @@ impl Sessions {
         Some((session.id, pushed))
     }
 
+    /// Tells a subscription, behind what waits for it, that messages were lost before they came here.
+    pub(crate) fn tell_lost(&mut self, local: Local, messages: u64, topic: &Arc<str>) {
+        let Some(session) = self
+            .slots
+            .get_mut(local.session as usize)
+            .and_then(|slot| slot.session.as_mut())
+        else {
+            return;
+        };
+        session.queue.lose(local.lane, messages, topic);
+        note_queued(session, &mut self.ready, &mut self.watched);
+    }
+
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -45,10 +45,10 @@ def free_port():
 class Gateway:
     """One running `ringgate-dataplane`."""
 
-    def __init__(self, cores="0", settings=None, arguments=()):
+    def __init__(self, cores="0", settings=None, arguments=(), port=None):
         assert GATEWAY.exists(), f"{GATEWAY} is not there: cargo build --release -p ringgate-dataplane"
         self.cores = cores
-        self.port = free_port()
+        self.port = port or free_port()
         self.http_port = free_port()
         self.log = tempfile.TemporaryFile("w+", prefix="ringgate-log-")
         command = [str(GATEWAY), "--profile", "development", "--listen", f"127.0.0.1:{self.port}"]

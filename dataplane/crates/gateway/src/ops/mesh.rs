@@ -30,6 +30,7 @@ impl Gateway {
                 );
             }
             Body::GroupRun(run) => self.receive_group_run(from, *run, now, enc),
+            Body::Lost { topic, messages } => self.lost_here(&topic, messages),
             Body::Released { hold } => self.hold_done(hold, false, enc),
             Body::Forward {
                 to,

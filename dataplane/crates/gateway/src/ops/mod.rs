@@ -10,6 +10,7 @@ pub(crate) mod journal;
 pub(crate) mod late;
 mod mesh;
 pub(crate) mod name;
+mod network;
 pub(crate) mod publish;
 pub(crate) mod recent;
 mod register;

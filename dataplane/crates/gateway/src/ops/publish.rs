@@ -341,6 +341,9 @@ impl Gateway {
         if !self.departing.is_empty() {
             self.deliver_to_departing::<E>(from, run);
         }
+        if self.network {
+            self.pass_to_network(&set, run);
+        }
         if blocking {
             self.receive_blocking(from, &set, sent, now, enc);
         } else if let Some(hold) = sent.hold {
@@ -349,7 +352,7 @@ impl Gateway {
     }
 
     /// Those of a run's messages for `BLOCK` subscriptions, one by one.
-    fn receive_blocking<E: Encoder>(
+    pub(crate) fn receive_blocking<E: Encoder>(
         &mut self,
         from: CoreId,
         set: &MatchSet,
@@ -379,7 +382,7 @@ impl Gateway {
                 .iter()
                 .filter(|local| local.policy == DeliveryPolicy::Block)
             {
-                if !self.ignores(*local, from) {
+                if from == self.core || !self.ignores(*local, from) {
                     self.deliver_parcel::<E>(*local, &mut parcel, now);
                 }
             }

@@ -260,6 +260,9 @@ impl Gateway {
             let body = self.interest(entry, group, barrier);
             self.send(core, body);
         }
+        if self.network && group.is_none() {
+            self.tell_network(entry);
+        }
     }
 
     /// How many subscribers a pattern or group has here.
@@ -267,7 +270,9 @@ impl Gateway {
         let known = self.table.entry(entry);
         let pattern = Arc::clone(&known.pattern);
         let Some(group) = group else {
-            let subscribers = known.locals.len() as u32 + self.count_departing(&pattern, "");
+            let subscribers = known.locals.len() as u32
+                + self.count_departing(&pattern, "")
+                + self.table.remote(entry, CoreId::NETWORK);
             let blocking = known.blocking > 0;
             return Body::Interest {
                 pattern,
@@ -292,6 +297,9 @@ impl Gateway {
     pub(crate) fn interest_told(&mut self, pattern: &Arc<str>, remote: Remote) {
         let entry = self.table.ensure(pattern);
         self.table.set_remote(entry, remote);
+        if self.network {
+            self.tell_network(entry);
+        }
         self.table.tidy(entry, None);
     }
 

@@ -103,15 +103,23 @@ impl Queue {
 
     /// Drops an arriving run, and tells it behind what waits.
     pub(crate) fn drop_arriving(&mut self, key: u32, run: Run<'_>, ledger: &mut Ledger) {
-        let (messages, len) = (u64::from(run.messages), run.bytes.len() as u64);
-        self.count_dropped(key, messages, ledger);
+        self.count_dropped(key, u64::from(run.messages), ledger);
+        self.tell_loss(key, (u64::from(run.messages), run.bytes.len() as u64), run.topic);
+    }
+
+    /// Messages were lost before they came here: tells it behind what waits.
+    pub(crate) fn lose(&mut self, key: u32, messages: u64, topic: &Arc<str>) {
+        self.tell_loss(key, (messages, 0), topic);
+    }
+
+    fn tell_loss(&mut self, key: u32, (messages, len): (u64, u64), topic: &Arc<str>) {
         let newest = self.lanes[key as usize].newest;
         if newest != NONE
             && let Segment {
                 body: Body::Gap(gap), ..
             } = self.at(newest)
         {
-            gap.add(messages, len, run.topic);
+            gap.add(messages, len, topic);
             return;
         }
         // Nothing waits before it but, perhaps, a loss that was not told: one place, one Gap.
@@ -119,7 +127,7 @@ impl Queue {
             NONE => self.lanes[key as usize].take_gap(),
             _ => super::Gap::default(),
         };
-        gap.add(messages, len, run.topic);
+        gap.add(messages, len, topic);
         self.link(key, Body::Gap(Box::new(gap)), None);
     }
 

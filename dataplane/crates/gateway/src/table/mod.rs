@@ -323,6 +323,28 @@ impl Table {
         self.changed(entry);
     }
 
+    /// How many subscribers another core announced for a pattern.
+    pub(crate) fn remote(&self, entry: u32, core: CoreId) -> u32 {
+        let remotes = self.remotes(entry);
+        remotes
+            .iter()
+            .find(|known| known.core == core)
+            .map_or(0, |known| known.subscribers)
+    }
+
+    /// What the other cores announced for a pattern.
+    pub(crate) fn remotes(&self, entry: u32) -> &[Remote] {
+        self.entries[entry as usize]
+            .others
+            .as_ref()
+            .map_or(&[], |others| &others.remotes)
+    }
+
+    /// All entries.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().map(|(entry, _)| entry as u32)
+    }
+
     /// Notes what another core announced of a pattern.
     pub(crate) fn set_remote(&mut self, entry: u32, remote: Remote) {
         let others = self.entries[entry as usize].others.get_or_insert_default();

@@ -308,6 +308,10 @@ pub struct Node {
     pub presence: Vec<(String, bool)>,
     /// What became of messages that are followed, by core.
     pub steps: Vec<(usize, Step)>,
+    /// Messages for other nodes: topic, bytes, how many.
+    pub to_network: Vec<(String, Bytes, u32)>,
+    /// What other nodes were told is wanted here.
+    pub wanted: Vec<(String, u32)>,
     /// Pieces of each core's log that are not on disk.
     pub logs: Vec<VecDeque<LogPiece>>,
     /// What is on each core's disk.
@@ -372,6 +376,8 @@ impl Node {
             events: Vec::new(),
             presence: Vec::new(),
             steps: Vec::new(),
+            to_network: Vec::new(),
+            wanted: Vec::new(),
             logs: (0..cores).map(|_| VecDeque::new()).collect(),
             disks: vec![Vec::new(); usize::from(cores)],
             inherited: Vec::new(),
@@ -411,6 +417,30 @@ impl Node {
     pub fn close(&mut self, core: usize, session: SessionId, how: Closing) {
         self.gateways[core].close(session, how, &self.now, &mut self.encoders[core]);
         self.collect(core);
+    }
+
+    /// Core 0 stands for the network from now on.
+    pub fn join_network(&mut self) {
+        self.gateways[0].join_network();
+        self.collect(0);
+    }
+
+    pub fn wanted_elsewhere(&mut self, pattern: &str, subscribers: u32) {
+        self.gateways[0].wanted_elsewhere(pattern, subscribers, &self.now, &mut self.encoders[0]);
+        self.collect(0);
+        self.settle();
+    }
+
+    pub fn published_elsewhere(&mut self, topic: &str, bytes: Bytes, messages: u32) {
+        self.gateways[0].published_elsewhere(topic, bytes, messages, &self.now, &mut self.encoders[0]);
+        self.collect(0);
+        self.settle();
+    }
+
+    pub fn lost_elsewhere(&mut self, topic: &str, messages: u64) {
+        self.gateways[0].lost_elsewhere(topic, messages, &self.now, &mut self.encoders[0]);
+        self.collect(0);
+        self.settle();
     }
 
     pub fn turn_end(&mut self, core: usize) {
@@ -519,6 +549,14 @@ impl Node {
                 Effect::Present(agent) => self.presence.push((agent.name, true)),
                 Effect::Absent(name) => self.presence.push((name.to_string(), false)),
                 Effect::Step(step) => self.steps.push((core, step)),
+                Effect::ToNetwork {
+                    topic,
+                    bytes,
+                    messages,
+                } => self.to_network.push((topic.to_string(), bytes, messages)),
+                Effect::Wanted { pattern, subscribers } => {
+                    self.wanted.push((pattern.to_string(), subscribers))
+                }
             }
         }
     }
