@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use harness::{Control, Home, reason, uri};
 use player::{MODE_ASSISTED, MODE_SEALED, Player};
+use ringgate_mls::profile;
 use ringgate_proto::control::v1::revoke_request::Subject as Target;
 use ringgate_proto::control::v1::{
     ClaimKeyPackagesRequest, GetGroupInfoRequest, GetKeyPackagePoolRequest, HandshakeKind,
@@ -453,6 +454,100 @@ async fn t21_who_is_revoked_loses_its_packages_and_is_to_be_removed_with_the_nex
     alice.groups.submit_commit(bundle).await.expect("accepted");
     alice.catch_up(&id).await;
     assert_eq!(alice.members(&id), 1);
+}
+
+#[tokio::test]
+async fn t13_who_stole_a_state_reads_neither_what_was_before_nor_what_comes_after_an_update() {
+    let control = Home::new().start();
+    let mut alice = player(&control, "alice").await;
+    let mut bob = player(&control, "bob").await;
+    let id = group(&mut [&mut alice, &mut bob]).await;
+    let read = alice.seal(&id, b"read before");
+    let unread = alice.seal(&id, b"sent and never read");
+    assert_eq!(bob.open(&read).expect("decrypted"), b"read before");
+    let mut thief = bob.stolen(&id);
+    // Forward secrecy: the key of a message that was read is gone.
+    thief.open(&read).expect_err("its key is gone");
+    let now = alice.seal(&id, b"still the same epoch");
+    assert_eq!(
+        thief.open(&now).expect("its keys were stolen"),
+        b"still the same epoch"
+    );
+    // Post-compromise security: bob renews its leaf, and the thief is left behind, even with the commit in its hands.
+    let bundle = bob.update(&id);
+    let commit = bundle.commit.clone();
+    bob.groups.submit_commit(bundle).await.expect("accepted");
+    alice.catch_up(&id).await;
+    bob.catch_up(&id).await;
+    thief.follow(&commit).expect_err("its path is for others");
+    let healed = alice.seal(&id, b"healed");
+    thief
+        .open(&healed)
+        .expect_err("of an epoch that it does not come to");
+    assert_eq!(bob.open(&healed).expect("decrypted"), b"healed");
+    // And of epochs that are over the keys go, whether their messages were read or not.
+    for _ in 0..profile::PAST_EPOCHS {
+        let bundle = alice.update(&id);
+        alice.groups.submit_commit(bundle).await.expect("accepted");
+        alice.catch_up(&id).await;
+        bob.catch_up(&id).await;
+    }
+    bob.stolen(&id).open(&unread).expect_err("its epoch is over");
+}
+
+#[tokio::test]
+async fn t15_whose_leaf_is_too_old_is_to_be_removed_unless_it_renews_it() {
+    let control = Home::new().set("groups.leaf_age_seconds_max=3").start();
+    let mut alice = player(&control, "alice").await;
+    let mut bob = player(&control, "bob").await;
+    let id = group(&mut [&mut alice, &mut bob]).await;
+    // Bob is there, and renews its leaf when it is told; later it is away.
+    for is_there in [true, false] {
+        proposed_while_renewing(&mut alice, &id).await;
+        match is_there {
+            true => {
+                bob.catch_up(&id).await;
+                let bundle = bob.update_without_proposals(&id);
+                bob.groups
+                    .submit_commit(bundle)
+                    .await
+                    .expect("it was not revoked");
+                bob.catch_up(&id).await;
+                alice.catch_up(&id).await;
+                assert_eq!(alice.members(&id), 2);
+            }
+            false => {
+                alice.catch_up(&id).await;
+                let bundle = alice.update(&id);
+                alice.groups.submit_commit(bundle).await.expect("accepted");
+                alice.catch_up(&id).await;
+                assert_eq!(alice.members(&id), 1);
+            }
+        }
+    }
+}
+
+/// Renews a member's own leaf again and again, until the service proposes to remove somebody else's.
+async fn proposed_while_renewing(member: &mut Player, id: &Bytes) {
+    let proposed = async {
+        let mut again = tokio::time::interval(std::time::Duration::from_millis(500));
+        loop {
+            again.tick().await;
+            let told = member.log(id, 0).await;
+            let epoch = member.epoch(id);
+            if told
+                .iter()
+                .any(|entry| entry.kind() == HandshakeKind::Proposal && entry.epoch == epoch)
+            {
+                return;
+            }
+            let bundle = member.update(id);
+            member.groups.submit_commit(bundle).await.expect("accepted");
+            member.catch_up(id).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, proposed).await.expect("proposed");
 }
 
 #[tokio::test]

@@ -28,6 +28,33 @@ pub(super) struct Outcome {
     pub(super) added: Vec<String>,
     pub(super) removed: Vec<String>,
     pub(super) tree: Option<GroupTree>,
+    pub(super) leaves: Leaves,
+}
+
+/// The ages of a group's leaves; of a sealed group they are not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leaves {
+    /// When the leaf was renewed that was not for longest.
+    oldest_unix: i64,
+    /// When the certificate of a leaf runs out first.
+    ends_unix: i64,
+}
+
+impl Leaves {
+    pub(super) fn of(tree: &Tree) -> Leaves {
+        let oldest = tree.members().map(ringgate_mls::Member::renewed).min();
+        let ends = tree.members().map(|member| member.not_after).min();
+        let unix = |seconds: Option<u64>| seconds.and_then(|seconds| i64::try_from(seconds).ok());
+        Leaves {
+            oldest_unix: unix(oldest).unwrap_or_default(),
+            ends_unix: unix(ends).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn note(self, record: &mut GroupRecord) {
+        record.oldest_leaf_unix = self.oldest_unix;
+        record.leaf_ends_unix = self.ends_unix;
+    }
 }
 
 impl GroupService {
@@ -139,6 +166,7 @@ impl GroupService {
             }
             tree.save().map(Ok)
         });
+        let leaves = Leaves::of(tree);
         let saved = match saved {
             Ok(Ok(saved)) => saved,
             Ok(Err(status)) => {
@@ -153,6 +181,7 @@ impl GroupService {
         Ok(Outcome {
             added,
             removed,
+            leaves,
             tree: Some(GroupTree {
                 saved: saved.into(),
                 group_info: request.group_info.clone(),
@@ -197,6 +226,7 @@ impl GroupService {
         Ok(Outcome {
             added,
             removed: Vec::new(),
+            leaves: Leaves::default(),
             tree: None,
         })
     }
@@ -211,7 +241,12 @@ impl GroupService {
         digest: &[u8],
         outcome: Outcome,
     ) -> Result<Committed, Status> {
-        let Outcome { added, removed, tree } = outcome;
+        let Outcome {
+            added,
+            removed,
+            tree,
+            leaves,
+        } = outcome;
         if 2 * added.len() + removed.len() > MOVED_KEYS_MAX {
             return Err(refusal(
                 Code::ResourceExhausted,
@@ -232,6 +267,7 @@ impl GroupService {
         record.commit_sha256 = Bytes::copy_from_slice(digest);
         record.committed_unix = now_unix();
         record.complaints.clear();
+        leaves.note(&mut record);
         let committed = Committed {
             epoch: record.epoch,
             sequence: record.sequence,

@@ -1,11 +1,13 @@
 //! Who was revoked goes: their key packages at once, and their leaves with the next commit of each group, which the service proposes.
+//! So do members whose leaf is too old, or whose certificate has run out. The difference: those who were revoked go in any case; who is
+//! only overdue, and there, renews its leaf when it sees the proposal, and stays.
 //! And what is of no more use goes: claims and letters that nobody came for.
 
 use std::time::Duration;
 
 use prost::Message;
-use ringgate_identity::Subject;
-use ringgate_mls::KeySigner;
+use ringgate_identity::{Subject, UnixTime};
+use ringgate_mls::{KeySigner, Member};
 use ringgate_proto::control::v1::{HandshakeKind, Revocation};
 use ringgate_store::{Follow, Update};
 use tonic::Status;
@@ -26,6 +28,8 @@ const SWEEP: Duration = Duration::from_secs(3600);
 const KEPT_SECONDS: i64 = 28 * 24 * 3600;
 /// Groups of one identity that are read at once.
 const PAGE: usize = 100;
+/// How often leaves that are overdue are looked for, at least.
+const AGE_SWEEP_SECONDS_MAX: u64 = 3600;
 
 impl GroupService {
     /// Follows revocations for as long as it is polled.
@@ -80,7 +84,11 @@ impl GroupService {
                 .await;
             let page = page.map_err(|error| store_refusal(&error))?;
             for (id, _) in page.items {
-                if let Err(status) = self.propose_eviction(&id, identity).await {
+                let verifier = self.context.authority.verifier().load();
+                let is_due = |member: &Member| {
+                    member.identity == *identity && is_revoked(verifier.revocations(), member)
+                };
+                if let Err(status) = self.propose_eviction(&id, is_due).await {
                     let reason = reason_of(&status);
                     tracing::warn!(group = id, identity, reason, "cannot propose an eviction");
                 }
@@ -92,34 +100,83 @@ impl GroupService {
         }
     }
 
-    async fn propose_eviction(&self, id: &str, identity: &str) -> Result<(), Status> {
+    /// Proposes to remove members, if that is not proposed yet.
+    async fn propose_eviction(&self, id: &str, is_due: impl Fn(&Member) -> bool) -> Result<(), Status> {
         let turn = self.turn(id);
         let mut held = turn.lock().await;
-        let Some(record) = self.record(id).await? else {
+        let Some(mut record) = self.record(id).await? else {
             return Ok(());
         };
         // In a sealed group the service knows no leaf; its members see the revocation when they verify.
         if is_sealed(&record) {
             return Ok(());
         }
-        let verifier = self.context.authority.verifier().load();
         let tree = self.tree(&mut held, &record, id).await?;
-        let Some(member) = tree
-            .member(identity)
-            .filter(|member| is_revoked(verifier.revocations(), member))
-        else {
-            return Ok(());
-        };
-        let leaf = member.leaf;
+        let due: Vec<u32> = tree
+            .members()
+            .filter(|member| is_due(member))
+            .map(|member| member.leaf)
+            .collect();
         let signer = KeySigner(self.context.authority.delivery().clone());
-        let proposal = tree.evict(leaf, &signer).map_err(|error| mls_refusal(&error))?;
-        let saved = tree.save().map_err(|error| mls_refusal(&error))?;
-        let handshake = handshake(&record, HandshakeKind::Proposal, proposal.into(), "");
-        let entered = self.append(&record, handshake, Some(saved.into())).await;
-        if entered.is_err() {
-            *held = None;
+        for leaf in due {
+            let tree = self.tree(&mut held, &record, id).await?;
+            if tree.is_leaving(leaf).map_err(|error| mls_refusal(&error))? {
+                continue;
+            }
+            let proposal = tree.evict(leaf, &signer).map_err(|error| mls_refusal(&error))?;
+            let saved = tree.save().map_err(|error| mls_refusal(&error))?;
+            let handshake = handshake(&record, HandshakeKind::Proposal, proposal.into(), "");
+            match self.append(&record, handshake, Some(saved.into())).await {
+                Ok(sequence) => record.sequence = sequence,
+                Err(status) => {
+                    *held = None;
+                    return Err(status);
+                }
+            }
         }
-        entered.map(drop)
+        Ok(())
+    }
+
+    /// Proposes to remove members who are overdue, for as long as it is polled.
+    pub async fn age(self) {
+        let limit = self.context.settings.groups.leaf_age_seconds_max;
+        let every = Duration::from_secs((limit / 8).clamp(1, AGE_SWEEP_SECONDS_MAX));
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(status) = self.age_once(limit).await {
+                let reason = reason_of(&status);
+                tracing::warn!(
+                    reason,
+                    "cannot look for members who are overdue; trying again later"
+                );
+            }
+        }
+    }
+
+    async fn age_once(&self, limit: u64) -> Result<(), Status> {
+        let now = UnixTime::now().as_secs();
+        let is_due = |renewed: u64, ends: u64| renewed.saturating_add(limit) < now || ends < now;
+        let seconds = |unix: i64| u64::try_from(unix).unwrap_or_default();
+        let mut beyond = String::new();
+        loop {
+            let page = keys::GROUPS.page(&*self.context.store, &beyond, PAGE).await;
+            let page = page.map_err(|error| store_refusal(&error))?;
+            for (id, stored) in page.items {
+                let record = &stored.value;
+                let (oldest, ends) = (seconds(record.oldest_leaf_unix), seconds(record.leaf_ends_unix));
+                if !is_sealed(record) && !record.frozen && is_due(oldest, ends) {
+                    let due = |member: &Member| is_due(member.renewed(), member.not_after);
+                    if let Err(status) = self.propose_eviction(&id, due).await {
+                        let reason = reason_of(&status);
+                        tracing::warn!(group = id, reason, "cannot propose to remove who is overdue");
+                    }
+                }
+                beyond = id;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes what nobody came for, for as long as it is polled.

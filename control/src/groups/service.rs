@@ -18,7 +18,7 @@ use ringgate_proto::control::v1::{
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::change::{Amend, Append, Create, Delete, Expected, FORGOTTEN_TOGETHER, Forget};
-use super::commit::mode_of;
+use super::commit::{Leaves, mode_of};
 use super::{
     GROUP_ID_BYTES, GroupService, PADDING_BYTES_MAX, frozen, group, is_member, is_sealed, not_a_member, watch,
 };
@@ -290,11 +290,14 @@ impl GroupService {
                 format!("padding may be {PADDING_BYTES_MAX} bytes"),
             );
         }
-        let tree = match mode {
-            GroupMode::Sealed => None,
-            _ => Some(self.first_tree(&identity, &request)?),
+        let (tree, leaves) = match mode {
+            GroupMode::Sealed => (None, Leaves::default()),
+            _ => {
+                let (tree, leaves) = self.first_tree(&identity, &request)?;
+                (Some(tree), leaves)
+            }
         };
-        let record = GroupRecord {
+        let mut record = GroupRecord {
             group_id: request.group_id,
             mode: mode.into(),
             padding_bytes: request.padding_bytes,
@@ -305,6 +308,7 @@ impl GroupService {
             first_sequence: 1,
             ..GroupRecord::default()
         };
+        leaves.note(&mut record);
         let step = Create {
             record: record.clone(),
             tree,
@@ -316,7 +320,11 @@ impl GroupService {
     }
 
     /// The tree of a new group, in which its creator is alone.
-    fn first_tree(&self, identity: &str, request: &CreateGroupRequest) -> Result<GroupTree, Status> {
+    fn first_tree(
+        &self,
+        identity: &str,
+        request: &CreateGroupRequest,
+    ) -> Result<(GroupTree, Leaves), Status> {
         let verifier = self.context.authority.verifier().load();
         let tree = Tree::create(&request.group_info, &verifier, UnixTime::now())
             .map_err(|error| mls_refusal(&error))?;
@@ -345,11 +353,12 @@ impl GroupService {
             ));
         }
         let saved = tree.save().map_err(|error| mls_refusal(&error))?;
-        Ok(GroupTree {
+        let stored = GroupTree {
             saved: saved.into(),
             group_info: request.group_info.clone(),
             epoch: 0,
-        })
+        };
+        Ok((stored, Leaves::of(&tree)))
     }
 
     /// How the service names itself in groups.

@@ -114,6 +114,7 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> Result<()
     let packages = KeyPackageService::new(context.clone(), hub.clone());
     let groups = GroupService::new(context.clone(), hub, packages.clone());
     tasks.spawn(groups.clone().evict());
+    tasks.spawn(groups.clone().age());
     tasks.spawn(groups.clone().sweep());
     let registry = Registry::start(
         context.store.clone(),

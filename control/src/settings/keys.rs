@@ -148,6 +148,14 @@ pub(super) const KEYS: &[Key] = &[
         30 * DAY,
     ),
     number(
+        "groups.leaf_age_seconds_max",
+        "Age at which a member that has not renewed its leaf is to be removed from its group: whoever learnt its keys learns \
+         nothing after that. Agents of the SDK renew with their certificate, so nobody who is there gets so old. A member whose \
+         certificate has run out is to be removed in any case.",
+        1,
+        365 * DAY,
+    ),
+    number(
         "limits.connections_max",
         "Connections at once; more wait in the kernel's queue.",
         1,

@@ -40,6 +40,8 @@ pub struct Settings {
     pub ca: CaSettings,
     /// Lives of what is issued.
     pub identity: IdentitySettings,
+    /// What is asked of members of groups.
+    pub groups: GroupSettings,
     /// Bounds of what callers may ask.
     pub limits: LimitSettings,
     /// Issuers whose assertions authorise an enrolment.
@@ -61,6 +63,7 @@ impl Default for Settings {
             store: StoreSettings::default(),
             ca: CaSettings::default(),
             identity: IdentitySettings::default(),
+            groups: GroupSettings::default(),
             limits: LimitSettings::default(),
             issuers: Vec::new(),
         }
@@ -154,6 +157,23 @@ impl Default for IdentitySettings {
             join_token_ttl_seconds: HOUR,
             join_token_ttl_seconds_max: 30 * DAY,
             crl_ttl_seconds: HOUR,
+        }
+    }
+}
+
+/// What is asked of members of groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupSettings {
+    /// Age of a leaf that its member did not renew, in seconds.
+    pub leaf_age_seconds_max: u64,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            // A day more than a certificate may last: agents renew their leaf with their certificate.
+            leaf_age_seconds_max: 8 * 24 * 3600,
         }
     }
 }
@@ -308,11 +328,17 @@ impl Settings {
             place: place.to_owned(),
             message: error.to_string(),
         })?;
-        settings.check(|key| match line_of(text, key) {
-            Some(line) => format!("{place}:{line}"),
-            None => place.to_owned(),
-        })?;
+        let said_at = |key: &str| {
+            let is_argument =
+                |argument: &String| argument.split('=').next().is_some_and(|it| it.trim() == key);
+            match line_of(text, key) {
+                Some(line) if !arguments.iter().any(is_argument) => format!("{place}:{line}"),
+                None if arguments.is_empty() => place.to_owned(),
+                _ => "--set".to_owned(),
+            }
+        };
         if arguments.is_empty() {
+            settings.check(said_at)?;
             return Ok(settings);
         }
         let wrong = |error: String| SettingsError::Syntax {
@@ -327,7 +353,7 @@ impl Settings {
             put(&mut table, key.trim(), argument_value(value.trim())).map_err(wrong)?;
         }
         let settings = Settings::deserialize(table).map_err(|error| wrong(error.to_string()))?;
-        settings.check(|_| "--set".to_owned())?;
+        settings.check(said_at)?;
         Ok(settings)
     }
 

@@ -429,6 +429,10 @@ impl Player {
         group.members().find(is).expect("a member").index
     }
 
+    pub fn epoch(&self, id: &Bytes) -> u64 {
+        self.live[id].0.epoch().as_u64()
+    }
+
     pub fn members(&self, id: &Bytes) -> usize {
         self.live[id].0.members().count()
     }
@@ -621,14 +625,59 @@ impl Player {
     pub fn open(&mut self, sealed: &Bytes) -> Result<Vec<u8>, String> {
         let header = ringgate_envelope::application(sealed).map_err(|fault| fault.to_string())?;
         let (group, ..) = self.live.get_mut(header.group).ok_or("not a member")?;
-        let read = message::protocol(sealed, 1 << 20).map_err(|error| error.to_string())?;
-        let processed = group
+        open(group, &self.provider, sealed)
+    }
+
+    /// All that somebody learns who reads this member's memory now.
+    pub fn stolen(&self, id: &Bytes) -> Stolen {
+        let provider = OpenMlsRustCrypto::default();
+        let values = self.provider.storage().values.read().expect("values").clone();
+        *provider.storage().values.write().expect("values") = values;
+        let group = MlsGroup::load(provider.storage(), &GroupId::from_slice(id)).expect("read");
+        Stolen {
+            provider,
+            group: group.expect("a group"),
+        }
+    }
+}
+
+/// A copy of what a member had at a moment.
+pub struct Stolen {
+    provider: OpenMlsRustCrypto,
+    group: MlsGroup,
+}
+
+impl Stolen {
+    pub fn open(&mut self, sealed: &Bytes) -> Result<Vec<u8>, String> {
+        open(&mut self.group, &self.provider, sealed)
+    }
+
+    /// Tries to come to the next epoch.
+    pub fn follow(&mut self, commit: &Bytes) -> Result<(), String> {
+        let read =
+            message::protocol(commit, message::HANDSHAKE_BYTES_MAX).map_err(|error| error.to_string())?;
+        let processed = self
+            .group
             .process_message(&self.provider, read)
             .map_err(|error| error.to_string())?;
         match processed.into_content() {
-            ProcessedMessageContent::ApplicationMessage(text) => Ok(text.into_bytes()),
+            ProcessedMessageContent::StagedCommitMessage(staged) => self
+                .group
+                .merge_staged_commit(&self.provider, *staged)
+                .map_err(|error| error.to_string()),
             other => Err(format!("{other:?}")),
         }
+    }
+}
+
+fn open(group: &mut MlsGroup, provider: &OpenMlsRustCrypto, sealed: &Bytes) -> Result<Vec<u8>, String> {
+    let read = message::protocol(sealed, 1 << 20).map_err(|error| error.to_string())?;
+    let processed = group
+        .process_message(provider, read)
+        .map_err(|error| error.to_string())?;
+    match processed.into_content() {
+        ProcessedMessageContent::ApplicationMessage(text) => Ok(text.into_bytes()),
+        other => Err(format!("{other:?}")),
     }
 }
 

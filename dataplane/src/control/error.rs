@@ -138,6 +138,8 @@ impl ControlError {
 pub(super) enum StateError {
     #[error("it counts from version {from}, but this node has {held}")]
     Order { from: u64, held: u64 },
+    #[error("it is of version {told} of a store of which this node holds {held} already")]
+    Older { told: u64, held: u64 },
     #[error("the state has no trust bundle")]
     NoTrust,
     #[error("trust bundle: {0}")]

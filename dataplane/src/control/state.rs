@@ -48,9 +48,18 @@ impl State {
         change: NodeState,
         sources: &Sources,
     ) -> Result<State, StateError> {
-        // A snapshot forgets what was there; so does another store.
+        // A snapshot forgets what was there; so does another store. One that is older than what is there, of the same store, is a replay:
+        // nobody who is honest tells it, since this node says what it holds.
         let base = match change.from_version {
-            0 => None,
+            0 => match held {
+                Some(held) if held.lineage == change.lineage && held.version > change.version => {
+                    return Err(StateError::Older {
+                        told: change.version,
+                        held: held.version,
+                    });
+                }
+                _ => None,
+            },
             from => match held {
                 Some(held) if held.version == from && held.lineage == change.lineage => Some(held),
                 held => {
@@ -276,4 +285,73 @@ fn policies(told: Option<&proto::PolicySet>) -> Result<PolicySet, StateError> {
                 .map_or_else(|| "it cannot be read".to_owned(), ToString::to_string),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ringgate_identity::issue::{Authority, Issuer};
+
+    use super::*;
+
+    /// A snapshot of a store at a version, that revokes so many.
+    fn snapshot(issuer: &Issuer, version: u64, lineage: &'static [u8], revoked: u64) -> NodeState {
+        let bundle = issuer.bundle(1, 3600);
+        let der = |certificates: &[ringgate_identity::CertificateDer<'_>]| {
+            certificates.iter().map(|der| der.to_vec().into()).collect()
+        };
+        let revocation = |number| proto::Revocation {
+            number,
+            identity: format!("agp://test.example/acme/demo/bot/{number}"),
+            ..proto::Revocation::default()
+        };
+        NodeState {
+            version,
+            lineage: Bytes::from_static(lineage),
+            trust: Some(proto::TrustBundle {
+                trust_domain: "test.example".to_owned(),
+                anchors_der: der(&bundle.anchors),
+                intermediates_der: der(&bundle.intermediates),
+                version: 1,
+                leaf_ttl_seconds_max: bundle.leaf_ttl_seconds_max,
+                ..proto::TrustBundle::default()
+            }),
+            revocations: (1..=revoked).map(revocation).collect(),
+            ..NodeState::default()
+        }
+    }
+
+    #[test]
+    fn t12_an_older_snapshot_that_is_replayed_changes_nothing() {
+        let domain = TrustDomain::new("test.example").expect("a name");
+        let (files, _) = Authority::create(&domain, UnixTime::now()).expect("made");
+        let issuer = Issuer::load(domain, &files).expect("its own files");
+        let sources = Sources {
+            file: None,
+            arguments: vec!["profile=development".to_owned()],
+        };
+        let old = snapshot(&issuer, 5, b"store", 1);
+        let held = State::after(None, old.clone(), &sources).expect("the first");
+        let held =
+            State::after(Some(&held), snapshot(&issuer, 9, b"store", 2), &sources).expect("a newer one");
+        assert_eq!(held.snapshot().revocations.len(), 2);
+        let refused = State::after(Some(&held), old.clone(), &sources).expect_err("a replay");
+        assert!(
+            matches!(refused, StateError::Older { told: 5, held: 9 }),
+            "{refused}"
+        );
+        // Nor do changes that count from what this node no longer holds.
+        let change = NodeState {
+            version: 6,
+            from_version: 5,
+            ..old
+        };
+        let refused = State::after(Some(&held), change, &sources).expect_err("a replay");
+        assert!(
+            matches!(refused, StateError::Order { from: 5, held: 9 }),
+            "{refused}"
+        );
+        // The same again, and another store, whose numbers are its own, are no replays.
+        State::after(Some(&held), snapshot(&issuer, 9, b"store", 2), &sources).expect("the same");
+        State::after(Some(&held), snapshot(&issuer, 1, b"another", 0), &sources).expect("another store");
+    }
 }
