@@ -72,6 +72,8 @@ test('each processes the commits of each', async () => {
   await heard(ts, [own, rs, ts], 'after a commit of the SDK');
   await rs.do('update', { group });
   await heard(own, [own, rs, ts], 'after a commit of mls-rs');
+  // What it reads may have been said before the commit; what it commits to may not.
+  await ts.untilEpoch(group, (await rs.do('info', { group })).epoch);
   await ts.invite(group, LATE);
   await late.event('joined', { group });
   await settled([OWN, RS, TS, LATE]);

@@ -252,6 +252,12 @@ export class TsMember {
       .sort();
   }
 
+  /** Until it has followed the group into this epoch. */
+  async untilEpoch(id, epoch) {
+    const current = () => this.live.get(id).state.groupContext.epoch;
+    while (current() < BigInt(epoch)) await this.inbox.first(({ event }) => event === 'changed', `epoch ${epoch}`);
+  }
+
   /** Until these are the members. */
   async untilMembers(id, names) {
     const wanted = names.toSorted().join();
