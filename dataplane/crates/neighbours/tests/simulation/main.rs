@@ -9,6 +9,7 @@
 //! `RINGGATE_SIMULATION_SEEDS=n` runs n seeds, `RINGGATE_SIMULATION_SEED=s` one of them.
 
 mod chaos;
+#[path = "../../../gateway/tests/simulation/dice.rs"]
 mod dice;
 mod ear;
 mod scale;
